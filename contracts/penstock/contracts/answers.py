@@ -1,0 +1,99 @@
+"""How a command and a query are answered, over NATS and over HTTP alike. Never any I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from penstock.contracts.errors import Problem
+
+
+def _null() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a command: the aggregate's new state, or why it was refused.
+
+    `sequence` is the stream sequence that the state reflects: pass it on as `min_seq`.
+    """
+
+    id: str
+    sequence: int = 0
+    data: msgspec.Raw = msgspec.field(default_factory=_null)
+    problem: Problem | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A command is stored and will be handled, now or when its service is back."""
+
+    id: str
+    subject: str
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a view says. `sequence` is the last event that the view has folded.
+
+    `revision` is the sequence of the last event of the one aggregate asked for, else 0.
+    """
+
+    sequence: int = 0
+    revision: int = 0
+    data: msgspec.Raw = msgspec.field(default_factory=_null)
+    problem: Problem | None = None
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every query may ask beside its own parameters.
+
+    `min_seq`: answer only once the view has folded this sequence (read your own writes).
+    `wait`: seconds to wait for that, or for news after `after`; at most 30.
+    """
+
+    min_seq: int = 0
+    wait: float = 5.0
+
+
+class ById(Question, frozen=True, kw_only=True, omit_defaults=True):
+    """One aggregate. With `after`, the answer waits for a revision beyond it (a long poll).
+
+    If none comes within `wait`, the present state is answered. With `at`, a stream sequence or an
+    RFC 3339 time, the state is told as it was then.
+    """
+
+    id: str
+    after: int | None = None
+    at: str | None = None
+
+
+class HistoryOf(Question, frozen=True, kw_only=True, omit_defaults=True):
+    """Every event of one aggregate."""
+
+    id: str
+
+
+class FlowOf(Question, frozen=True, kw_only=True, omit_defaults=True):
+    """Every event of one flow in one service, by the flow's correlation id."""
+
+    id: str
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event as an explanation: what, to which aggregate, who, why, when."""
+
+    sequence: int
+    service: str
+    subject: str
+    version: int
+    id: str
+    type: str
+    time: datetime
+    data: Any
+    correlationid: str
+    causationid: str | None = None
+    causationtype: str | None = None
+    causationtime: datetime | None = None
+    actor: str | None = None
+    traceparent: str | None = None

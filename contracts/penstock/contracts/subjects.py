@@ -1,0 +1,96 @@
+"""Names on the bus: subjects, streams, buckets and headers, under one prefix. Never any I/O."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+from penstock.contracts.errors import InvalidMessage
+
+SERVICES = ("progress", "notifications", "jobs", "exports", "cache", "search")
+
+MSG_ID = "Nats-Msg-Id"
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+TTL = "Nats-TTL"
+REPLY = "Penstock-Reply"
+
+MAX_ID = 256
+_PREFIX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+def token(id: str) -> str:
+    """`id` as one literal subject token: everything but letters, digits, - and _ is %-encoded.
+
+    Raises InvalidMessage for an empty id, or one of more than 256 characters.
+    """
+    if not 0 < len(id) <= MAX_ID:
+        raise InvalidMessage(f"An id has 1 to {MAX_ID} characters, this one has {len(id)}.")
+    if id.isascii() and id.replace("-", "").replace("_", "").isalnum():
+        return id
+    return quote(id, safe="-_").replace(".", "%2E").replace("~", "%7E")
+
+
+def untoken(token: str) -> str:
+    """The id that `token` stands for."""
+    return unquote(token)
+
+
+class Subjects:
+    """Every subject and stream name under one prefix (a setting; `penstock` by default)."""
+
+    def __init__(self, prefix: str = "penstock") -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise InvalidMessage(
+                f"The prefix {prefix!r} is not usable: up to 32 of a-z, 0-9, - and _, "
+                "beginning with a letter or digit."
+            )
+        self.prefix = prefix
+        self._stream = prefix.upper().replace("-", "_")
+
+    def event(self, service: str, id: str) -> str:
+        """Where the events of one aggregate are stored."""
+        return f"{self.prefix}.ev.{service}.{token(id)}"
+
+    def events(self, service: str) -> str:
+        """All events of a service (a wildcard)."""
+        return f"{self.prefix}.ev.{service}.>"
+
+    def command(self, service: str, verb: str) -> str:
+        """Where a command is sent."""
+        return f"{self.prefix}.cmd.{service}.{verb}"
+
+    def query(self, service: str, name: str) -> str:
+        """Where a question about a view is asked (core NATS request)."""
+        return f"{self.prefix}.query.{service}.{name}"
+
+    def change(self, entity: str, id: str) -> str:
+        """Where the application says that one of its own entities changed."""
+        return f"{self.prefix}.change.{token(entity)}.{token(id)}"
+
+    def work(self, queue: str, priority: int, job: str) -> str:
+        """Where one attempt of a job waits for a worker."""
+        return f"{self.prefix}.work.{token(queue)}.{priority}.{token(job)}"
+
+    def timer(self, service: str, id: str) -> str:
+        """Where a timer is kept; publishing again replaces it."""
+        return f"{self.prefix}.sched.at.{service}.{token(id)}"
+
+    def due(self, service: str, id: str) -> str:
+        """Where a timer's message arrives when it is due."""
+        return f"{self.prefix}.sched.due.{service}.{token(id)}"
+
+    def dead(self, service: str) -> str:
+        """Where a service puts what it could not decode, decide or deliver."""
+        return f"{self.prefix}.dead.{service}"
+
+    def live(self, service: str, id: str) -> str:
+        """High-rate ticks that are not stored."""
+        return f"{self.prefix}.live.{service}.{token(id)}"
+
+    def stream(self, name: str) -> str:
+        """The name of a stream, bucket or object store: `PENSTOCK_<NAME>`."""
+        return f"{self._stream}_{name.upper()}"
+
+    def event_stream(self, service: str) -> str:
+        """The stream that is a service's event store."""
+        return self.stream(f"EV_{service}")

@@ -1,0 +1,192 @@
+"""The event log over JetStream: one stream a service, one literal subject an aggregate.
+
+Appending is publishing. Concurrency is optimistic, by the expected last sequence of the subject;
+what a lost reply left open is decided by what is stored. Never interprets an event's data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from penstock.contracts.envelope import Envelope, decode, encode
+from penstock.contracts.errors import Conflict, Timeout, Unavailable
+from penstock.infra.bus import Bus, StreamError
+from penstock.infra.commit import Commit, GroupCommit, SingleCommit
+from penstock.infra.follower import Follower
+
+Durability = Literal["fsync", "os"]
+WRONG_LAST_SEQUENCE = (10071, 10164)  # one server, and replicated
+READ_BATCH = 500
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event in the log, with its stream sequence."""
+
+    sequence: int
+    event: Envelope
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The events of one aggregate; `sequence` is the last one's (0: it has none)."""
+
+    events: tuple[Recorded, ...]
+    sequence: int
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """Where events were stored. `again`: an earlier attempt had stored them already."""
+
+    sequence: int
+    again: bool = False
+
+
+class EventLog(Protocol):
+    """The event store of one service."""
+
+    async def append(
+        self, events: Sequence[Envelope], *, expected: int, command_id: str | None = None
+    ) -> Appended:
+        """Store events of one aggregate, all or none.
+
+        `expected` is the sequence of the aggregate's last event, 0 for none. Raises Conflict when
+        it is another, unless what follows `expected` was caused by `command_id`: then this command
+        had been stored before, and its place is returned.
+        """
+        ...
+
+    async def load(self, id: str, *, after: int = 0) -> Loaded:
+        """The events of one aggregate beyond a sequence."""
+        ...
+
+    def read(self, *, after: int = 0) -> AsyncIterator[Recorded]:
+        """All events beyond a sequence, to the present end."""
+        ...
+
+    def follow(self, *, after: int = 0) -> AsyncIterator[Recorded]:
+        """All events beyond a sequence, and then each as it comes."""
+        ...
+
+    async def erase(self, id: str, tombstone: Envelope) -> None:
+        """Remove the aggregate's events and leave `tombstone` in their place."""
+        ...
+
+
+class JetStreamEventLog:
+    """`EventLog` over one stream, which must exist. Made once a process and service.
+
+    In `fsync` durability appends that come together are stored as one atomic batch, because the
+    server syncs once a batch; in `os` each is published at once, pipelined.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        service: str,
+        *,
+        durability: Durability = "fsync",
+        timeout: float = 10.0,
+    ) -> None:
+        self.bus = bus
+        self.service = service
+        self.stream = bus.subjects.event_stream(service)
+        self._timeout = timeout
+        commit: type[Commit] = GroupCommit if durability == "fsync" else SingleCommit
+        self._commit = commit(bus)
+
+    async def close(self) -> None:
+        """Wait for appends under way."""
+        await self._commit.close()
+
+    async def append(
+        self, events: Sequence[Envelope], *, expected: int, command_id: str | None = None
+    ) -> Appended:
+        """See `EventLog.append`. Raises Timeout when the server cannot say in time."""
+        subject = self.bus.subjects.event(self.service, events[0].subject)
+        bodies = [encode(event) for event in events]
+        cause = command_id if command_id is not None else events[0].causationid
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        while True:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise Timeout("The event log did not answer in time; send the command again.")
+            try:
+                sequence = await self._commit.append(subject, bodies, expected, timeout=left)
+            except StreamError as error:
+                if error.err_code not in WRONG_LAST_SEQUENCE:
+                    raise
+                return await self._stored_before(events[0].subject, expected, cause)
+            except Timeout:
+                # Publishing once more is safe: `expected` lets only one of the two in.
+                continue
+            except Unavailable:
+                await asyncio.sleep(min(0.1, left))
+                continue
+            return Appended(sequence)
+
+    async def _stored_before(self, id: str, expected: int, cause: str | None) -> Appended:
+        since = await self.load(id, after=expected)
+        own = [r.sequence for r in since.events if cause and r.event.causationid == cause]
+        if own:
+            return Appended(own[-1], again=True)
+        raise Conflict(
+            f"{self.service} {id!r} was changed by somebody else; load it and decide again.",
+            expected=expected,
+            actual=since.sequence,
+        )
+
+    async def load(self, id: str, *, after: int = 0) -> Loaded:
+        """See `EventLog.load`: one round trip for each 500 events."""
+        subject = self.bus.subjects.event(self.service, id)
+        events = [record async for record in self._scan(subject, after)]
+        return Loaded(tuple(events), events[-1].sequence if events else after)
+
+    async def read(self, *, after: int = 0) -> AsyncIterator[Recorded]:
+        """See `EventLog.read`."""
+        end = await self.last_sequence()
+        async for record in self._scan(self.bus.subjects.events(self.service), after):
+            if record.sequence > end:
+                return
+            yield record
+
+    async def follow(self, *, after: int = 0) -> AsyncIterator[Recorded]:
+        """See `EventLog.follow`."""
+        async with self.follower(after=after) as follower:
+            while True:
+                for message in await follower.batch():
+                    yield Recorded(message.sequence, decode(message.data))
+
+    def follower(self, *, after: int = 0) -> Follower:
+        """The raw messages beyond a sequence, in batches as they come: for projections."""
+        return Follower(self.bus, self.stream, self.bus.subjects.events(self.service), after)
+
+    async def get(self, sequence: int) -> Recorded | None:
+        """One event by its sequence."""
+        found = await self.bus.direct_get(self.stream, {"seq": sequence})
+        return Recorded(found[0].sequence, decode(found[0].data)) if found else None
+
+    async def last_sequence(self) -> int:
+        """The sequence of the last event in the log (0: it is empty)."""
+        subject = self.bus.subjects.events(self.service)
+        last = await self.bus.direct_get(self.stream, {"last_by_subj": subject})
+        return last[0].sequence if last else 0
+
+    async def erase(self, id: str, tombstone: Envelope) -> None:
+        """See `EventLog.erase`."""
+        loaded = await self.load(id)
+        await self.append([tombstone], expected=loaded.sequence)
+        subject = self.bus.subjects.event(self.service, id)
+        await self.bus.api(f"STREAM.PURGE.{self.stream}", {"filter": subject, "keep": 1})
+
+    async def _scan(self, subject: str, after: int) -> AsyncIterator[Recorded]:
+        while True:
+            request = {"seq": after + 1, "next_by_subj": subject, "batch": READ_BATCH}
+            found = await self.bus.direct_get(self.stream, request)
+            for message in found:
+                yield Recorded(message.sequence, decode(message.data))
+            if len(found) < READ_BATCH:
+                return
+            after = found[-1].sequence

@@ -1,0 +1,183 @@
+"""A stream's messages in order, from a sequence on and then as they come.
+
+An ordered pull consumer of our own: the client library's notices a restarted server or a deleted
+consumer only after some 16 s, this one within two missed heartbeats. Never acknowledges and never
+decodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from penstock.contracts.errors import PenstockError
+from penstock.infra.bus import Bus
+
+log = logging.getLogger(__name__)
+
+PULL = 500
+HEARTBEAT = 0.5  # seconds
+SILENCE = 2.5 * HEARTBEAT
+EXPIRES = 30.0  # seconds that one pull stays open
+INACTIVE = 60.0  # seconds after which the server forgets a consumer that nobody pulls from
+RETRY = 0.1
+NANOSECONDS = 1_000_000_000
+
+
+class Followed(msgspec.Struct, frozen=True, gc=False):
+    """One message: `pending` messages stand behind it in the stream now."""
+
+    sequence: int
+    subject: str
+    data: bytes
+    pending: int
+
+
+class Follower:
+    """Use as an async context manager; then call `batch` again and again."""
+
+    def __init__(self, bus: Bus, stream: str, subject: str, after: int = 0) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._subject = subject
+        self.sequence = after
+        self._buffer: list[Followed] = []
+        self._news = asyncio.Event()
+        self._heard = 0.0
+        self._expected = 1
+        self._open_pulls = 0
+        self._consumer = ""
+        self._subscription: Subscription | None = None
+        self._broken = True
+
+    async def __aenter__(self) -> Follower:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stop()
+
+    async def batch(self) -> list[Followed]:
+        """The messages that came since the last call; waits for at least one.
+
+        Heals itself: after a lost connection, a gap or a silence it begins anew behind the last
+        message that it gave out.
+        """
+        while not self._buffer:
+            if self._broken or self._silent():
+                await self._restart()
+            await self._pull_if_low()
+            self._news.clear()
+            if self._buffer:
+                break
+            try:
+                await asyncio.wait_for(self._news.wait(), HEARTBEAT)
+            except TimeoutError:
+                continue
+        got, self._buffer = self._buffer, []
+        self.sequence = got[-1].sequence
+        await self._pull_if_low()
+        return got
+
+    def _silent(self) -> bool:
+        return asyncio.get_running_loop().time() - self._heard > SILENCE
+
+    async def _restart(self) -> None:
+        await self._stop()
+        try:
+            await self._start()
+        except PenstockError as error:
+            log.warning("cannot follow %s yet: %s", self._stream, error)
+            await asyncio.sleep(RETRY)
+
+    async def _start(self) -> None:
+        config: dict[str, Any] = {
+            "ack_policy": "none",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self.sequence + 1,
+            "filter_subject": self._subject,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(INACTIVE * NANOSECONDS),
+            "max_deliver": 1,
+        }
+        request = {"stream_name": self._stream, "config": config}
+        reply = await self._bus.api(f"CONSUMER.CREATE.{self._stream}", request, timeout=5)
+        self._consumer = reply["name"]
+        self._expected = 1
+        self._open_pulls = 0
+        self._heard = asyncio.get_running_loop().time()
+        self._broken = False
+        inbox = self._bus.nc.new_inbox()
+        self._subscription = await self._bus.nc.subscribe(
+            inbox, cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        await self._pull_if_low()
+
+    async def _stop(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and not self._bus.nc.is_closed:
+            await subscription.unsubscribe()
+        consumer, self._consumer = self._consumer, ""
+        if consumer and self._bus.nc.is_connected:
+            try:
+                await self._bus.api(f"CONSUMER.DELETE.{self._stream}.{consumer}", timeout=1)
+            except PenstockError as error:
+                log.debug("consumer %s is gone already: %s", consumer, error)
+
+    async def _pull_if_low(self) -> None:
+        """Keep two pulls open, so that one is always on its way while the other is filled."""
+        while not self._broken and self._subscription and self._open_pulls <= PULL:
+            self._open_pulls += PULL
+            request = {
+                "batch": PULL,
+                "expires": int(EXPIRES * NANOSECONDS),
+                "idle_heartbeat": int(HEARTBEAT * NANOSECONDS),
+            }
+            await self._bus.nc.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+                msgspec.json.encode(request),
+                reply=self._subscription.subject,
+            )
+
+    async def _take(self, msg: Msg) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        if not msg.reply:
+            self._take_status(msg)
+            return
+        sequence, position, pending = delivery(msg.reply)
+        if self._broken or position != self._expected:
+            self._broken = True
+            self._news.set()
+            return
+        self._expected += 1
+        self._open_pulls -= 1
+        self._buffer.append(Followed(sequence, msg.subject, msg.data, pending))
+        self._news.set()
+
+    def _take_status(self, msg: Msg) -> None:
+        status = (msg.headers or {}).get("Status", "")
+        if status == "100":
+            return
+        if status == "408":  # a pull expired: what it had left to give
+            left = int((msg.headers or {}).get("Nats-Pending-Messages", PULL))
+            self._open_pulls = max(0, self._open_pulls - left)
+            self._news.set()
+            return
+        self._broken = True
+        self._news.set()
+
+
+def delivery(reply: str) -> tuple[int, int, int]:
+    """Stream sequence, consumer position and messages pending, from a delivery's reply subject.
+
+    `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<position>.<time>.<pending>`, in newer
+    servers with `<domain>.<account>` after ACK and a token at the end (ADR-15).
+    """
+    fields = reply.split(".")
+    start = 5 if len(fields) == 9 else 7
+    return int(fields[start]), int(fields[start + 1]), int(fields[start + 3])

@@ -1,0 +1,137 @@
+"""Runs services in one process on one port: start, readiness, drain. Never any domain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from faststream.nats import NatsBroker, NatsCredentials
+
+from penstock.contracts.errors import StartupError
+from penstock.infra.bus import Bus
+from penstock.infra.http import make_app
+from penstock.infra.sender import Sender
+from penstock.infra.service import Frame, Service
+from penstock.infra.settings import Settings, variable
+from penstock.infra.streams import provision
+
+log = logging.getLogger(__name__)
+
+Build = Callable[[Frame], Service[Any]]
+
+
+class Host:
+    """The services of this process. `start` raises StartupError; `drain` ends in good order."""
+
+    def __init__(
+        self, settings: Settings, nats_url: str, builders: Mapping[str, Build], views: Path
+    ) -> None:
+        self.settings = settings
+        self.services: list[Service[Any]] = []
+        self.http_url = ""
+        self._nats_url = nats_url
+        self._builders = builders
+        self._views = views
+        self._bus: Bus | None = None
+        self._broker: NatsBroker | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Connect, provision, fold, then take commands, then listen."""
+        creds = Path(self.settings.nats_creds) if self.settings.nats_creds else None
+        self._bus = await Bus.connect(self._nats_url, prefix=self.settings.prefix, creds=creds)
+        made = await provision(self._bus, replicas=self.settings.replicas)
+        if made:
+            log.info("streams made or changed: %s", ", ".join(made))
+        frame = Frame(
+            bus=self._bus,
+            settings=self.settings,
+            views=self._views,
+            secret=self.settings.secret or kept_secret(self.settings.data_path),
+        )
+        self.services = [build(frame) for build in self._builders.values()]
+        for service in self.services:
+            await service.start()
+        await self._take_commands(creds)
+        await self._listen()
+
+    async def drain(self) -> None:
+        """No new work, finish what is in hand, flush, close. Safe after a failed `start`."""
+        if self._runner:
+            await self._runner.cleanup()
+        if self._broker:
+            await self._broker.stop()
+        for service in reversed(self.services):
+            await service.stop()
+        if self._bus:
+            await self._bus.close()
+
+    def problems(self) -> dict[str, list[str]]:
+        """Why each part is not ready; empty lists when all is well."""
+        connected = self._bus is not None and self._bus.nc.is_connected
+        return {
+            "nats": [] if connected else ["not connected"],
+            **{service.name: service.problems() for service in self.services},
+        }
+
+    async def _take_commands(self, creds: Path | None) -> None:
+        self._broker = NatsBroker(
+            self._nats_url.split(","),
+            security=NatsCredentials(str(creds)) if creds else None,
+            name="penstock-commands",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            graceful_timeout=self.settings.drain_seconds,
+            logger=None,
+            apply_types=False,
+        )
+        for service in self.services:
+            service.commands.subscribe(self._broker)
+        await self._broker.start()
+
+    async def _listen(self) -> None:
+        assert self._bus is not None
+        app = make_app(self.services, Sender(self._bus), self.problems)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=self.settings.drain_seconds
+        )
+        await self._runner.setup()
+        host, port = self.settings.http_host, self.settings.http_port
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartupError(
+                f"Cannot listen on {host}:{port} ({error.strerror}); set "
+                f"{variable('http_port')} to a free port, or to 0 for any."
+            ) from error
+        host, port = self._runner.addresses[0][:2]
+        self.http_url = f"http://{host}:{port}"
+
+
+def kept_secret(directory: Path) -> str:
+    """The secret that signs tokens, made once and kept in the data directory (mode 0600)."""
+    path = directory / "secret"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = path.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_hex(32))
+        fresh.replace(path)
+    return path.read_text()
+
+
+async def wait_ready(host: Host, timeout: float) -> None:
+    """Wait until every view has caught up with its log. Raises StartupError."""
+    try:
+        async with asyncio.timeout(timeout):
+            for service in host.services:
+                end = await service.log.last_sequence()
+                await service.projector.reached(end, timeout)
+    except TimeoutError as error:
+        raise StartupError("The views did not catch up in time; see the log.") from error

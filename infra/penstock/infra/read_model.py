@@ -1,0 +1,207 @@
+"""A service's read model: one SQLite file with the folded state of every aggregate.
+
+A view and its checkpoint commit in one transaction. The file is a cache of the stream: when its
+schema changed, or it is missing or damaged, it is made anew. Never written but by the projector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, Generic, ParamSpec, TypeVar
+
+import apsw
+import msgspec
+
+from penstock.contracts.envelope import Envelope
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+T = TypeVar("T")
+P = ParamSpec("P")
+READERS = 2
+CACHED = 50_000
+FRAME_SCHEMA = """
+CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL);
+INSERT INTO checkpoint VALUES (1, 0);
+CREATE TABLE aggregate (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, state BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE flow (correlationid TEXT, sequence INTEGER, PRIMARY KEY (correlationid, sequence))
+    WITHOUT ROWID;
+"""
+
+
+class Folded(msgspec.Struct, Generic[S], frozen=True):
+    """One event after it was folded: `state` is its aggregate's state then."""
+
+    sequence: int
+    event: Envelope
+    data: msgspec.Struct
+    state: S
+
+
+class View(Generic[S]):
+    """What a service keeps beside the state of its aggregates; most need not override anything.
+
+    `schema` is the DDL of its own tables; a change of it, or of `version`, folds from the start.
+    """
+
+    schema = ""
+    version = 1
+
+    def fold(self, db: apsw.Connection, folded: Sequence[Folded[S]]) -> None:
+        """Write what `folded` means to the own tables, inside the checkpoint's transaction."""
+
+
+class ReadModel(Generic[S]):
+    """The database. `read` runs on its own connections and threads, so that it never waits."""
+
+    def __init__(self, path: Path, view: View[S], state: type[S], *, salt: str = "") -> None:
+        self.path = path
+        self.view = view
+        self._schema = FRAME_SCHEMA + view.schema
+        self._fingerprint = _fingerprint(self._schema, str(view.version), salt)
+        self._decode = msgspec.json.Decoder(state).decode
+        self._encode = msgspec.json.Encoder().encode
+        self._states: OrderedDict[str, S] = OrderedDict()
+        self._local = threading.local()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix=f"read-{path.stem}")
+        self._opened: list[apsw.Connection] = []
+        self._db = self._open_or_remake()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._readers.shutdown()
+        for connection in [*self._opened, self._db]:
+            connection.close()
+
+    # -- writing: the projector's thread only ------------------------------------------------
+
+    @property
+    def checkpoint(self) -> int:
+        """The last sequence folded."""
+        return checkpoint(self._db)
+
+    def state(self, id: str) -> S | None:
+        """The present state of an aggregate, as the writer sees it."""
+        cached = self._states.get(id)
+        if cached is not None:
+            return cached
+        row = self._db.execute("SELECT state FROM aggregate WHERE id = ?", (id,)).fetchone()
+        return self._decode(row[0]) if row else None
+
+    def write(self, folded: Sequence[Folded[S]], sequence: int) -> None:
+        """Commit folded events and the checkpoint `sequence`, all or nothing."""
+        last = {f.event.subject: f for f in folded}
+        try:
+            with self._db:
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)",
+                    ((id, f.sequence, self._encode(f.state)) for id, f in last.items()),
+                )
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO flow VALUES (?, ?)",
+                    ((f.event.correlationid, f.sequence) for f in folded),
+                )
+                self.view.fold(self._db, folded)
+                self._db.execute("UPDATE checkpoint SET sequence = ?", (sequence,))
+        except BaseException:
+            self._states.clear()
+            raise
+        for id, f in last.items():
+            self._states[id] = f.state
+            self._states.move_to_end(id)
+        while len(self._states) > CACHED:
+            self._states.popitem(last=False)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def read(
+        self,
+        question: Callable[Concatenate[apsw.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> tuple[int, T]:
+        """Run `question` in one read transaction: the sequence it reflects, and its result."""
+
+        def run() -> tuple[int, T]:
+            db = self._reader()
+            db.execute("BEGIN")
+            try:
+                return checkpoint(db), question(db, *args, **kwargs)
+            finally:
+                db.execute("ROLLBACK")
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    def aggregate(self, db: apsw.Connection, id: str) -> tuple[int, S] | None:
+        """An aggregate's revision and state, for use in `read`."""
+        row = db.execute("SELECT sequence, state FROM aggregate WHERE id = ?", (id,)).fetchone()
+        return (row[0], self._decode(row[1])) if row else None
+
+    def flow(self, db: apsw.Connection, correlationid: str) -> list[int]:
+        """The sequences of a flow's events, for use in `read`."""
+        rows = db.execute(
+            "SELECT sequence FROM flow WHERE correlationid = ? ORDER BY sequence", (correlationid,)
+        )
+        return [sequence for (sequence,) in rows]
+
+    def _reader(self) -> apsw.Connection:
+        if not hasattr(self._local, "db"):
+            self._local.db = _connect(self.path, apsw.SQLITE_OPEN_READWRITE)
+            self._local.db.execute("PRAGMA query_only = 1")
+            self._opened.append(self._local.db)
+        db: apsw.Connection = self._local.db
+        return db
+
+    # -- opening -----------------------------------------------------------------------------
+
+    def _open_or_remake(self) -> apsw.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            db = _connect(self.path)
+            if _stamp(db) == self._fingerprint:
+                return db
+            db.close()
+        except (apsw.CorruptError, apsw.NotADBError):
+            log.warning("%s is damaged and is made anew from the events", self.path.name)
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        db = _connect(self.path)
+        with db:
+            db.execute(self._schema)
+            # Stamped last and in the same transaction: half a schema is never taken for a whole.
+            db.execute(f"PRAGMA user_version = {self._fingerprint}")
+        return db
+
+
+def checkpoint(db: apsw.Connection) -> int:
+    """The last sequence that a connection's view reflects."""
+    sequence: int = db.execute("SELECT sequence FROM checkpoint").fetchone()[0]  # type: ignore[index]
+    return sequence
+
+
+def _connect(
+    path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+) -> apsw.Connection:
+    db = apsw.Connection(str(path), flags=flags)
+    db.set_busy_timeout(5000)
+    db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY")
+    return db
+
+
+def _stamp(db: apsw.Connection) -> int:
+    stamp: int = db.execute("PRAGMA user_version").fetchone()[0]  # type: ignore[index]
+    return stamp
+
+
+def _fingerprint(*parts: str) -> int:
+    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") & 0x7FFF_FFFF or 1

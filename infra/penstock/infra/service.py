@@ -1,0 +1,236 @@
+"""The frame of a service: its log, decider, view, queries and health, started and drained as one.
+
+Holds no domain; the six differ only in what they hand in here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
+from penstock.contracts.envelope import unwrap
+from penstock.contracts.errors import InvalidMessage, NotFound
+from penstock.infra.bus import Bus
+from penstock.infra.command_consumer import CommandConsumer
+from penstock.infra.decider import Decide, Decider, Effect, Evolve
+from penstock.infra.event_log import JetStreamEventLog, Recorded
+from penstock.infra.projector import Projector
+from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
+from penstock.infra.read_model import ReadModel, View
+from penstock.infra.settings import Settings
+
+S = TypeVar("S")
+BEHIND = 10_000  # events not folded, above which a service is not ready
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process gives to each service that it runs."""
+
+    bus: Bus
+    settings: Settings
+    views: Path
+    secret: str
+
+
+class Part(Protocol):
+    """Something else that runs in a service: a consumer, a gateway, a timer."""
+
+    async def start(self) -> None:
+        """Begin; raises if it cannot."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what is in hand and end."""
+        ...
+
+    def problem(self) -> str | None:
+        """Why it is not doing its work, or None."""
+        ...
+
+
+class Service(Generic[S]):
+    """One of the six. `parts` and `routes` are what it has beyond the frame."""
+
+    def __init__(
+        self,
+        frame: Frame,
+        name: str,
+        *,
+        state: type[S],
+        decide: Decide[S],
+        evolve: Evolve[S],
+        view: View[S] | None = None,
+        queries: Sequence[Query[Any]] = (),
+        effect: Effect[S] | None = None,
+        salt: str = "",
+    ) -> None:
+        self.name = name
+        self.bus = frame.bus
+        self.log = JetStreamEventLog(frame.bus, name, durability=frame.settings.durability)
+        self.decider = Decider(self.log, decide, evolve, effect=effect)
+        self.model = ReadModel(
+            frame.views / f"{name}.sqlite",
+            view or View(),
+            state,
+            salt=frame.bus.subjects.prefix + salt,
+        )
+        self.projector = Projector(frame.bus, self.log, self.model, evolve)
+        self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
+        self.parts: list[Part] = []
+        self.routes: list[web.AbstractRouteDef] = []
+        self._evolve = evolve
+        self._state = state
+        self.endpoints = [*map(self._bind, queries), *self._common()]
+        self._responder = QueryResponder(frame.bus, name, self.endpoints)
+
+    async def start(self) -> None:
+        """Fold, answer and run the parts; commands begin with the broker."""
+        self.projector.start()
+        await self._responder.start()
+        for part in self.parts:
+            await part.start()
+
+    async def stop(self) -> None:
+        """End in the opposite order; the broker must have stopped before."""
+        for part in reversed(self.parts):
+            await part.stop()
+        await self._responder.stop()
+        await self.projector.stop()
+        await self.log.close()
+        self.model.close()
+
+    def problems(self) -> list[str]:
+        """Why this service is not ready; empty when it is."""
+        found = [p.problem() for p in self.parts]
+        if self.projector.failure:
+            found.append(f"its view cannot be written: {self.projector.failure}")
+        if self.projector.lag > BEHIND:
+            found.append(f"its view is {self.projector.lag} events behind")
+        return [problem for problem in found if problem]
+
+    # -- the queries that every service has --------------------------------------------------
+
+    def _common(self) -> list[Endpoint]:
+        path, one = f"/{self.name}/{{id}}", self.name
+        return [
+            Endpoint(name="flow", path=f"/{one}/flows/{{id}}", params=FlowOf,
+                     returns=list[HistoryEntry], ask=self._flow,
+                     summary="Every event of a flow, by its correlation id"),
+            Endpoint(name="history", path=f"{path}/history", params=HistoryOf,
+                     returns=list[HistoryEntry], ask=self._history,
+                     summary="Every event of one: what, who, why, when"),
+            Endpoint(name="get", path=path, params=ById, returns=self._state, ask=self._get,
+                     summary="The state of one, now, at a time, or as soon as it changes"),
+        ]  # fmt: skip
+
+    def _bind(self, query: Query[Any]) -> Endpoint:
+        async def ask(params: Question) -> Answer:
+            await self._reached(params)
+            sequence, result = await self.model.read(query.read, params)
+            return Answer(sequence=sequence, data=msgspec.Raw(_encode(result)))
+
+        return Endpoint(
+            name=query.name,
+            path=query.path,
+            params=query.params,
+            returns=query.returns,
+            ask=ask,
+            method=query.method,
+            summary=query.summary,
+        )
+
+    async def _reached(self, params: Question) -> None:
+        await self.projector.reached(params.min_seq, min(params.wait, LONGEST_WAIT))
+
+    async def _get(self, params: ById) -> Answer:
+        if params.at is not None:
+            return await self._get_at(params.id, params.at)
+        await self._reached(params)
+        deadline = asyncio.get_running_loop().time() + min(params.wait, LONGEST_WAIT)
+        while True:
+            with self.projector.watching(params.id) as news:
+                sequence, found = await self.model.read(self.model.aggregate, params.id)
+                left = deadline - asyncio.get_running_loop().time()
+                awaited = params.after is not None and (found[0] if found else 0) <= params.after
+                if awaited and left > 0:
+                    await asyncio.wait((news,), timeout=left)
+                    continue
+            if found is None:
+                raise NotFound(f"{self.name} knows no {params.id!r}.", id=params.id)
+            revision, state = found
+            return Answer(sequence=sequence, revision=revision, data=msgspec.Raw(_encode(state)))
+
+    async def _get_at(self, id: str, at: str) -> Answer:
+        until = _moment(at)
+        loaded = await self.log.load(id)
+        state: S | None = None
+        revision = 0
+        for record in loaded.events:
+            if until(record):
+                state = self._evolve(state, unwrap(record.event), record.event)
+                revision = record.sequence
+        if state is None:
+            raise NotFound(f"{self.name} knew no {id!r} at {at}.", id=id)
+        return Answer(sequence=revision, revision=revision, data=msgspec.Raw(_encode(state)))
+
+    async def _history(self, params: HistoryOf) -> Answer:
+        loaded = await self.log.load(params.id)
+        if not loaded.events:
+            raise NotFound(f"{self.name} knows no {params.id!r}.", id=params.id)
+        return self._entries(loaded.events, loaded.sequence)
+
+    async def _flow(self, params: FlowOf) -> Answer:
+        await self._reached(params)
+        sequence, numbers = await self.model.read(self.model.flow, params.id)
+        found = await asyncio.gather(*(self.log.get(number) for number in numbers))
+        return self._entries([record for record in found if record], sequence)
+
+    def _entries(self, records: Sequence[Recorded], sequence: int) -> Answer:
+        entries = [_entry(self.name, record) for record in records]
+        return Answer(sequence=sequence, data=msgspec.Raw(_encode(entries)))
+
+
+def _entry(service: str, record: Recorded) -> HistoryEntry:
+    event = record.event
+    return HistoryEntry(
+        sequence=record.sequence,
+        service=service,
+        subject=event.subject,
+        version=event.version,
+        id=event.id,
+        type=event.type,
+        time=event.time,
+        data=msgspec.json.decode(event.data),
+        correlationid=event.correlationid,
+        causationid=event.causationid,
+        causationtype=event.causationtype,
+        causationtime=event.causationtime,
+        actor=event.actor,
+        traceparent=event.traceparent,
+    )
+
+
+def _moment(at: str) -> Callable[[Recorded], bool]:
+    """Whether a record had happened at `at`, a stream sequence or a time with its offset."""
+    if at.isdecimal():
+        return lambda record: record.sequence <= int(at)
+    try:
+        time = datetime.fromisoformat(at)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise InvalidMessage(
+            f"at={at!r} is neither a stream sequence nor a time such as 2026-01-31T09:30:00Z.",
+            path="$.at",
+        )
+    moment = time
+    return lambda record: record.event.time <= moment

@@ -1,0 +1,103 @@
+"""Every setting, read from the environment in one place. Never anything that is not a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+
+from penstock.contracts.errors import StartupError
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+SECRET = ("nats_url", "secret")
+VARIABLE = "PENSTOCK_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The system's settings; the variable of `http_port` is PENSTOCK_HTTP_PORT, and so on."""
+
+    data: Annotated[str, msgspec.Meta(description="directory of the embedded system")] = ".penstock"
+    prefix: Annotated[str, msgspec.Meta(description="first token of every subject")] = "penstock"
+    nats_url: Annotated[
+        str, msgspec.Meta(description="NATS server(s); empty: `penstock up` runs its own")
+    ] = ""
+    nats_creds: Annotated[str, msgspec.Meta(description="path of a .creds file")] = ""
+    nats_port: Annotated[Port, msgspec.Meta(description="the own server's port; 0: any free")] = 0
+    nats_server: Annotated[
+        str, msgspec.Meta(description="path of the nats-server; empty: the installed one")
+    ] = ""
+    http_host: Annotated[str, msgspec.Meta(description="address to listen on")] = "127.0.0.1"
+    http_port: Annotated[Port, msgspec.Meta(description="port to listen on; 0: any free")] = 8471
+    durability: Annotated[
+        Literal["fsync", "os"],
+        msgspec.Meta(
+            description="fsync: on disk before acknowledged; os: in the system's hands, "
+            "a power failure may lose the last two minutes"
+        ),
+    ] = "fsync"
+    replicas: Annotated[
+        int, msgspec.Meta(ge=1, le=5, description="copies of every stream in a cluster")
+    ] = 1
+    secret: Annotated[
+        str, msgspec.Meta(description="signs access tokens; empty: one kept in the data directory")
+    ] = ""
+    allowed_origins: Annotated[
+        str, msgspec.Meta(description="web origins that may open a WebSocket, comma-separated")
+    ] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], msgspec.Meta(description="least level logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], msgspec.Meta(description="json: one object a line")
+    ] = "text"
+    drain_seconds: Annotated[
+        float, msgspec.Meta(ge=0, le=600, description="longest time to finish work on SIGTERM")
+    ] = 20.0
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory, absolute."""
+        return Path(self.data).expanduser().absolute()
+
+    def shown(self) -> dict[str, Any]:
+        """Variable to value, secrets hidden."""
+        return {
+            variable(name): "(set)" if name in SECRET and value else value
+            for name, value in msgspec.structs.asdict(self).items()
+        }
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return VARIABLE + field.upper()
+
+
+def descriptions() -> dict[str, str]:
+    """Variable to what it is for."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {
+        variable(f.name): next(
+            m.description for m in reversed(hints[f.name].__metadata__) if m.description
+        )
+        for f in msgspec.structs.fields(Settings)
+    }
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`. Raises StartupError that names the variable and what it takes."""
+    hints = get_type_hints(Settings, include_extras=True)
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        text = environ.get(variable(field.name))
+        if text is None:
+            continue
+        try:
+            found[field.name] = msgspec.convert(text, hints[field.name], strict=False)
+        except msgspec.ValidationError as error:
+            shown = "(hidden)" if field.name in SECRET else repr(text)
+            raise StartupError(
+                f"{variable(field.name)} is {shown}: {error}; correct it or leave it out."
+            ) from error
+    return Settings(**found)

@@ -1,0 +1,154 @@
+"""The streams, buckets and object stores of the design, and their provisioning.
+
+Idempotent; grows what exists and never shrinks it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.contracts.errors import StartupError
+from penstock.contracts.subjects import SERVICES, Subjects
+from penstock.infra.bus import Bus, StreamError
+
+SECOND = 1_000_000_000
+DAY = 86_400 * SECOND
+NOT_FOUND = 10059
+NAME_IN_USE = 10058
+Config = dict[str, Any]
+
+
+def _stream(name: str, subjects: list[str], replicas: int, **more: Any) -> Config:
+    return {
+        "name": name,
+        "subjects": subjects,
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "num_replicas": replicas,
+        "max_consumers": -1,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msg_size": -1,
+        "duplicate_window": 2 * 60 * SECOND,
+        "allow_direct": True,
+        **more,
+    }
+
+
+def event_stream(subjects: Subjects, service: str, replicas: int = 1) -> Config:
+    """The event store of one service. No rollup, no schedules: nothing may rewrite it."""
+    return _stream(
+        subjects.event_stream(service),
+        [subjects.events(service)],
+        replicas,
+        discard="new",
+        compression="s2",
+        allow_atomic=True,
+        duplicate_window=SECOND,
+        deny_delete=True,
+    )
+
+
+def streams(subjects: Subjects, replicas: int = 1) -> list[Config]:
+    """Every stream of the system, as the server's API takes them."""
+    p, name = subjects.prefix, subjects.stream
+    return [
+        *(event_stream(subjects, service, replicas) for service in SERVICES),
+        _stream(name("changes"), [f"{p}.change.>"], replicas, max_age=30 * DAY),
+        _stream(name("cmd"), [f"{p}.cmd.>"], replicas, retention="workqueue"),
+        _stream(name("work"), [f"{p}.work.>"], replicas, retention="workqueue", allow_atomic=True),
+        _stream(
+            name("sched"), [f"{p}.sched.>"], replicas, allow_msg_schedules=True, allow_msg_ttl=True
+        ),
+        _stream(name("dead"), [f"{p}.dead.>"], replicas, max_age=90 * DAY),
+        _stream(name("snap"), [f"{p}.snap.>"], replicas, max_msgs_per_subject=1),
+        _bucket(name("cache"), replicas),
+        _object_store(name("files"), replicas),
+    ]
+
+
+def _bucket(name: str, replicas: int) -> Config:
+    """A key-value bucket (ADR-8), with a lifetime for each entry."""
+    return _stream(
+        f"KV_{name}",
+        [f"$KV.{name}.>"],
+        replicas,
+        max_msgs_per_subject=1,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        discard="new",
+        allow_msg_ttl=True,
+    )
+
+
+def _object_store(name: str, replicas: int) -> Config:
+    """An object store (ADR-20)."""
+    return _stream(
+        f"OBJ_{name}",
+        [f"$O.{name}.C.>", f"$O.{name}.M.>"],
+        replicas,
+        allow_rollup_hdrs=True,
+        discard="new",
+    )
+
+
+async def provision(bus: Bus, *, replicas: int = 1) -> list[str]:
+    """Make or grow every stream; the names of those made or changed.
+
+    Raises StartupError if one exists in a form that would have to be shrunk or replaced.
+    """
+    wanted = streams(bus.subjects, replicas)
+    return [config["name"] for config in wanted if await _ensure(bus, config)]
+
+
+async def _ensure(bus: Bus, wanted: Config) -> bool:
+    name = wanted["name"]
+    try:
+        found = (await bus.api(f"STREAM.INFO.{name}"))["config"]
+    except StreamError as error:
+        if error.err_code != NOT_FOUND:
+            raise
+        return await _create(bus, wanted)
+    if problem := shrinks(found, wanted):
+        raise StartupError(
+            f"The stream {name} exists and {problem}; Penstock does not shrink or replace what "
+            "is stored: change the setting, or move the stream's data first."
+        )
+    merged = {**found, **wanted, "subjects": _union(found["subjects"], wanted["subjects"])}
+    if merged == found:
+        return False
+    await bus.api(f"STREAM.UPDATE.{name}", merged)
+    return True
+
+
+async def _create(bus: Bus, wanted: Config) -> bool:
+    try:
+        await bus.api(f"STREAM.CREATE.{wanted['name']}", wanted)
+    except StreamError as error:
+        if error.err_code != NAME_IN_USE:  # another process was quicker
+            raise
+        return await _ensure(bus, wanted)
+    return True
+
+
+def _union(found: list[str], wanted: list[str]) -> list[str]:
+    return found + [subject for subject in wanted if subject not in found]
+
+
+def shrinks(found: Config, wanted: Config) -> str | None:
+    """Why `wanted` would take something away from `found`, or None."""
+    for fixed in ("storage", "retention"):
+        if found.get(fixed) != wanted[fixed]:
+            return f"its {fixed} is {found.get(fixed)!r}, not {wanted[fixed]!r}"
+    for limit in ("max_age", "max_bytes", "max_msgs", "max_msgs_per_subject"):
+        has, wants = found.get(limit, 0) or 0, wanted.get(limit, 0) or 0
+        if wants > 0 and (has <= 0 or wants < has):
+            return f"its {limit} is {has if has > 0 else 'unlimited'}, more than {wants}"
+    if found.get("num_replicas", 1) > wanted["num_replicas"]:
+        return (
+            f"it has {found['num_replicas']} replicas, more than PENSTOCK_REPLICAS="
+            f"{wanted['num_replicas']}"
+        )
+    return None
