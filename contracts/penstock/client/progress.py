@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from penstock.client.session import Session, state_of
-from penstock.contracts.answers import ById, HistoryEntry, HistoryOf
+from penstock.contracts.answers import HistoryEntry
 from penstock.contracts.progress import (
     SERVICE,
     AdvanceStage,
@@ -89,23 +89,11 @@ class Progress:
 
     async def get(self, id: str, *, at: str | int | None = None) -> ProgressState:
         """Its state now, or as it was `at` a sequence or time. Raises NotFound."""
-        question = ById(id=id, at=None if at is None else str(at))
-        state, _ = await self._session.ask(SERVICE, "get", question, ProgressState)
-        return state
-
-    async def list(
-        self, *, state: State | None = None, limit: int = 100, before: str | None = None
-    ) -> list[ProgressState]:
-        """Progresses by state, newest first; `before` is the last one's `created`, to page on."""
-        question = ListProgress(state=state, limit=limit, before=before)
-        found, _ = await self._session.ask(SERVICE, "list", question, list[ProgressState])
-        return found
+        return await self._session.get(SERVICE, id, ProgressState, at=at)
 
     async def history(self, id: str) -> list[HistoryEntry]:
         """Every event: what, who, why, when. Raises NotFound."""
-        question = HistoryOf(id=id)
-        entries, _ = await self._session.ask(SERVICE, "history", question, list[HistoryEntry])
-        return entries
+        return await self._session.history(SERVICE, id)
 
     async def watch(self, id: str) -> AsyncIterator[ProgressState]:
         """The present state and each newer one, to the end of the work.
@@ -116,6 +104,14 @@ class Progress:
             yield state
             if state.is_over:
                 return
+
+    async def list(
+        self, *, state: State | None = None, limit: int = 100, before: str | None = None
+    ) -> list[ProgressState]:
+        """Progresses by state, newest first; `before` is the last one's `created`, to page on."""
+        question = ListProgress(state=state, limit=limit, before=before)
+        found, _ = await self._session.ask(SERVICE, "list", question, list[ProgressState])
+        return found
 
     async def _do(self, id: str, command: msgspec.Struct, command_id: str | None) -> ProgressState:
         outcome = await self._session.command(command, id=id, command_id=command_id)

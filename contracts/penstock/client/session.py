@@ -1,4 +1,4 @@
-"""What the parts of the SDK share: the connection, the present flow, and reading one's own writes."""
+"""What the parts of the SDK share: connection, present flow, reading one's own writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from penstock.contracts.answers import Accepted, Answer, ById, Outcome, Question
+from penstock.contracts.answers import (
+    Accepted,
+    Answer,
+    ById,
+    HistoryEntry,
+    HistoryOf,
+    Outcome,
+    Question,
+)
 from penstock.contracts.envelope import type_of
 from penstock.contracts.errors import NotFound, Timeout, Unavailable
 from penstock.infra.bus import Bus
@@ -91,6 +99,17 @@ class Session:
         if written > question.min_seq:
             question = replace(question, min_seq=written)
         return await self._sender.ask(service, name, question, returns)
+
+    async def get(self, service: str, id: str, returns: type[T], *, at: str | int | None) -> T:
+        """One aggregate now, or as it was `at` a stream sequence or time. Raises NotFound."""
+        question = ById(id=id, at=None if at is None else str(at))
+        state, _ = await self.ask(service, "get", question, returns)
+        return state
+
+    async def history(self, service: str, id: str) -> list[HistoryEntry]:
+        """Every event of one aggregate: what, who, why, when. Raises NotFound."""
+        entries, _ = await self.ask(service, "history", HistoryOf(id=id), list[HistoryEntry])
+        return entries
 
     async def watch(self, service: str, id: str, returns: type[T]) -> AsyncIterator[T]:
         """The present state, and each later one. Never ends by itself, never repeats a state.

@@ -1,4 +1,4 @@
-"""Real nats-servers for tests, each in a directory of its own; knows nothing of any test framework.
+"""Real servers and systems for tests, each on its own; knows nothing of any test framework.
 
 Whatever happens to the test, its server ends: with the block, or with the process.
 """
@@ -6,12 +6,14 @@ Whatever happens to the test, its server ends: with the block, or with the proce
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from penstock.infra.host import Build, Host, wait_ready
 from penstock.infra.nats_server import Durability, EmbeddedNats
+from penstock.infra.settings import Settings
 
 
 @asynccontextmanager
@@ -42,3 +44,21 @@ def shared_nats(*, durability: Durability = "os") -> Iterator[str]:
             yield server.url
         finally:
             runner.run(server.stop())
+
+
+@asynccontextmanager
+async def running_system(
+    url: str, prefix: str, directory: Path, builders: Mapping[str, Build]
+) -> AsyncIterator[Host]:
+    """Services at the nats-server `url`, under a prefix of their own, with HTTP on a free port.
+
+    Every view has caught up when the block begins; its files are in `directory`.
+    """
+    settings = Settings(data=str(directory), prefix=prefix, http_port=0, durability="os")
+    host = Host(settings, url, builders, directory / "views")
+    try:
+        await host.start()
+        await wait_ready(host, 30)
+        yield host
+    finally:
+        await host.drain()

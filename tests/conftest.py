@@ -1,0 +1,32 @@
+"""Fixtures for every test: real nats-servers, and a prefix that keeps tests apart on one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.infra.nats_server import EmbeddedNats
+from penstock.infra.testing import shared_nats
+
+
+@pytest.fixture(scope="session")
+def nats_url() -> Iterator[str]:
+    """The URL of the one nats-server of this test session: begin every subject with `prefix`."""
+    with shared_nats() as url:
+        yield url
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix for subjects and streams that no other test has, such as `t3f2a1`."""
+    return f"t{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def fresh_nats(tmp_path: Path) -> AsyncIterator[EmbeddedNats]:
+    """A nats-server for this test alone, to be killed or filled: `fresh_nats.url`, `.pid`."""
+    async with EmbeddedNats(tmp_path / "nats", durability="os") as server:
+        yield server
