@@ -152,3 +152,14 @@ def shrinks(found: Config, wanted: Config) -> str | None:
             f"{wanted['num_replicas']}"
         )
     return None
+
+
+def differs(found: Config, wanted: Config) -> list[str]:
+    """The fields in which a stream is not as it should be; an empty list when it is."""
+    return [
+        field
+        for field, value in wanted.items()
+        if found.get(field) != value
+        and not (field == "subjects" and set(value) <= set(found["subjects"]))
+        and (found.get(field) or value)
+    ]

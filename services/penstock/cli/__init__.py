@@ -1,0 +1,1 @@
+"""The command `penstock`: the composition root, where services meet. Never any domain."""
