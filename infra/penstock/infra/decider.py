@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -26,10 +26,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What a decision may know beside state and command: the time, and the command's envelope."""
+    """What a decision may know beside state and command: the time, and the command's envelope.
+
+    `facts` is what the service looked up for this command beyond its aggregate, if it does that.
+    """
 
     now: datetime
     command: Envelope
+    facts: Any = None
 
 
 Decide = Callable[[S | None, msgspec.Struct, Context], Sequence[msgspec.Struct]]
@@ -47,6 +51,8 @@ class Aggregate(msgspec.Struct, Generic[S]):
 
 
 Effect = Callable[[Aggregate[S], Envelope], Awaitable[None]]
+Load = Callable[[str], Awaitable[Aggregate[S]]]
+LookUp = Callable[[msgspec.Struct, Load[S]], Awaitable[Any]]
 
 
 class Decider(Generic[S]):
@@ -54,6 +60,8 @@ class Decider(Generic[S]):
 
     `effect` runs after the events are stored and before the command is acknowledged, also when a
     command is seen again: it must be idempotent, and finishes what a crash left undone.
+    `look_up` gets the `facts` that a command needs from beyond its aggregate, before it is decided;
+    it may run several times for one command.
     """
 
     def __init__(
@@ -63,12 +71,14 @@ class Decider(Generic[S]):
         evolve: Evolve[S],
         *,
         effect: Effect[S] | None = None,
+        look_up: LookUp[S] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._log = log
         self._decide = decide
         self._evolve = evolve
         self._effect = effect
+        self._look_up = look_up
         self._clock = clock
         self._locks = KeyedLocks()
         self._cache: OrderedDict[str, Aggregate[S]] = OrderedDict()
@@ -99,7 +109,8 @@ class Decider(Generic[S]):
     async def _carry_out(
         self, aggregate: Aggregate[S], data: msgspec.Struct, command: Envelope
     ) -> Outcome:
-        decided = self._decide(aggregate.state, data, Context(self._clock(), command))
+        facts = await self._look_up(data, self.load) if self._look_up else None
+        decided = self._decide(aggregate.state, data, Context(self._clock(), command, facts))
         if decided:
             events = self._envelopes(aggregate, decided, command)
             appended = await self._log.append(

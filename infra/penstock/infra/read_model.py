@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import UnionType
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 import apsw
@@ -63,12 +64,14 @@ class View(Generic[S]):
 class ReadModel(Generic[S]):
     """The database. `read` runs on its own connections and threads, so that it never waits."""
 
-    def __init__(self, path: Path, view: View[S], state: type[S], *, salt: str = "") -> None:
+    def __init__(
+        self, path: Path, view: View[S], state: type[S] | UnionType, *, salt: str = ""
+    ) -> None:
         self.path = path
         self.view = view
         self._schema = FRAME_SCHEMA + view.schema
         self._fingerprint = _fingerprint(self._schema, str(view.version), salt)
-        self._decode = msgspec.json.Decoder(state).decode
+        self._decode: Callable[[bytes], S] = msgspec.json.Decoder(state).decode
         self._encode = msgspec.json.Encoder().encode
         self._states: OrderedDict[str, S] = OrderedDict()
         self._local = threading.local()

@@ -6,9 +6,10 @@ Holds no domain; the six differ only in what they hand in here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import UnionType
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ from penstock.contracts.envelope import unwrap
 from penstock.contracts.errors import InvalidMessage, NotFound
 from penstock.infra.bus import Bus
 from penstock.infra.command_consumer import CommandConsumer
-from penstock.infra.decider import Decide, Decider, Effect, Evolve
+from penstock.infra.decider import Decide, Decider, Effect, Evolve, LookUp
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
@@ -58,25 +59,29 @@ class Part(Protocol):
 
 
 class Service(Generic[S]):
-    """One of the six. `parts` and `routes` are what it has beyond the frame."""
+    """One of the six. `parts` and `routes` are what it has beyond the frame.
+
+    `state` is the Struct of its aggregates' states, or a tagged union of them.
+    """
 
     def __init__(
         self,
         frame: Frame,
         name: str,
         *,
-        state: type[S],
+        state: type[S] | UnionType,
         decide: Decide[S],
         evolve: Evolve[S],
         view: View[S] | None = None,
         queries: Sequence[Query[Any]] = (),
         effect: Effect[S] | None = None,
+        look_up: LookUp[S] | None = None,
         salt: str = "",
     ) -> None:
         self.name = name
         self.bus = frame.bus
         self.log = JetStreamEventLog(frame.bus, name, durability=frame.settings.durability)
-        self.decider = Decider(self.log, decide, evolve, effect=effect)
+        self.decider = Decider(self.log, decide, evolve, effect=effect, look_up=look_up)
         self.model = ReadModel(
             frame.views / f"{name}.sqlite",
             view or View(),
@@ -87,6 +92,7 @@ class Service(Generic[S]):
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
         self.parts: list[Part] = []
         self.routes: list[web.AbstractRouteDef] = []
+        self.on_shutdown: list[Callable[[web.Application], Awaitable[None]]] = []
         self._evolve = evolve
         self._state = state
         self.endpoints = [*map(self._bind, queries), *self._common()]
