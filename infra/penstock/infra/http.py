@@ -61,8 +61,10 @@ def make_app(
     )
     for service in services:
         app.add_routes(service.routes)
+        app.on_shutdown.extend(service.on_shutdown)
         for endpoint in service.endpoints:
-            app.router.add_route(endpoint.method, endpoint.path, _query(endpoint))
+            if endpoint.path is not None:
+                app.router.add_route(endpoint.method, endpoint.path, _query(endpoint))
     return app
 
 

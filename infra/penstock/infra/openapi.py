@@ -23,16 +23,16 @@ Json = dict[str, Any]
 
 def document(services: Sequence[tuple[str, Sequence[Endpoint]]]) -> Json:
     """The description of these services' queries and commands."""
-    endpoints = [(name, e) for name, found in services for e in found]
+    endpoints = [(name, e, e.path) for name, found in services for e in found if e.path is not None]
     commands = [s for name, _ in services for s in messages(name, "command").values()]
     types: list[Any] = [Outcome, Accepted, Problem, *commands]
-    types += [t for _, e in endpoints for t in (e.params, e.returns)]
+    types += [t for _, e, _ in endpoints for t in (e.params, e.returns)]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     schema_of = dict(zip(map(str, types), schemas, strict=True))
     paths: dict[str, Json] = {}
-    for name, endpoint in endpoints:
-        operation = _operation(name, endpoint, components, schema_of)
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    for name, endpoint, path in endpoints:
+        operation = _operation(name, endpoint, path, components, schema_of)
+        paths.setdefault(path, {})[endpoint.method.lower()] = operation
     for struct in commands:
         kind = type_of(struct)
         paths[f"/commands/{kind.service}/{kind.name}"] = {"post": _command(struct, schema_of)}
@@ -44,7 +44,9 @@ def document(services: Sequence[tuple[str, Sequence[Endpoint]]]) -> Json:
     }
 
 
-def _operation(service: str, endpoint: Endpoint, components: Json, schema_of: Json) -> Json:
+def _operation(
+    service: str, endpoint: Endpoint, path: str, components: Json, schema_of: Json
+) -> Json:
     operation: Json = {
         "operationId": f"{service}_{endpoint.name}",
         "summary": endpoint.summary or endpoint.name,
@@ -56,7 +58,7 @@ def _operation(service: str, endpoint: Endpoint, components: Json, schema_of: Js
         operation["requestBody"] = {"required": True, "content": {"application/json": body}}
     else:
         fields = components[endpoint.params.__name__]
-        operation["parameters"] = _parameters(endpoint.path, fields)
+        operation["parameters"] = _parameters(path, fields)
     return operation
 
 

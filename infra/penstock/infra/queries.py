@@ -32,10 +32,11 @@ class Query(msgspec.Struct, Generic[Q], frozen=True, kw_only=True):
 
     `read` runs in a reader's thread, in one transaction; raise NotFound where nothing is found.
     `path` is the HTTP path, whose `{names}` are fields of `params`; with POST the body is them.
+    Without a path it is answered over NATS only: for those with credentials, never for browsers.
     """
 
     name: str
-    path: str
+    path: str | None
     params: type[Q]
     returns: Any
     read: Callable[[apsw.Connection, Q], Any]
@@ -47,7 +48,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A query bound to its service: `ask` gives the Answer, or raises a PenstockError."""
 
     name: str
-    path: str
+    path: str | None
     params: type[Question]
     returns: Any
     ask: Callable[[Any], Awaitable[Answer]]
