@@ -61,6 +61,9 @@ class Part(Protocol):
 class Service(Generic[S]):
     """One of the six. `parts` and `routes` are what it has beyond the frame.
 
+    `on_shutdown` is called once no new connection is accepted and before those that are open are
+    waited for: whoever holds connections open ends them there.
+
     `state` is the Struct of its aggregates' states, or a tagged union of them.
     """
 
