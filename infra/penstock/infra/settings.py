@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from penstock.contracts.errors import StartupError
+from penstock.contracts.errors import InvalidMessage, StartupError
+from penstock.contracts.subjects import Subjects
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 SECRET = ("nats_url", "secret")
@@ -100,4 +101,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             raise StartupError(
                 f"{variable(field.name)} is {shown}: {error}; correct it or leave it out."
             ) from error
+    try:
+        Subjects(found.get("prefix", "penstock"))
+    except InvalidMessage as error:
+        raise StartupError(f"{variable('prefix')}: {error}") from error
     return Settings(**found)

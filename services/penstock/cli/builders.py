@@ -15,12 +15,14 @@ def builders(names: Iterable[str] = SERVICES) -> dict[str, Build]:
 
     Raises StartupError for a name that is none, or when a service's extra is not installed.
     """
-    return {name: _builder(name) for name in names}
+    wanted = list(names)
+    for name in wanted:
+        if name not in SERVICES:
+            raise StartupError(f"There is no service {name!r}; there are {', '.join(SERVICES)}.")
+    return {name: _builder(name) for name in wanted}
 
 
 def _builder(name: str) -> Build:
-    if name not in SERVICES:
-        raise StartupError(f"There is no service {name!r}; there are {', '.join(SERVICES)}.")
     try:
         build: Build = import_module(f"penstock.{name}.service").build
     except ImportError as error:
