@@ -41,13 +41,17 @@ Evolve = Callable[[S | None, msgspec.Struct, Envelope], S]
 
 
 class Aggregate(msgspec.Struct, Generic[S]):
-    """An aggregate folded from its events; `commands` are the ids of those that shaped it."""
+    """An aggregate folded from its events; `commands` are the ids of those that shaped it.
+
+    `last` is its last event, at `sequence`.
+    """
 
     id: str
     state: S | None = None
     version: int = 0
     sequence: int = 0
     commands: set[str] = set()
+    last: Envelope | None = None
 
 
 Effect = Callable[[Aggregate[S], Envelope], Awaitable[None]]
@@ -62,6 +66,8 @@ class Decider(Generic[S]):
     command is seen again: it must be idempotent, and finishes what a crash left undone.
     `look_up` gets the `facts` that a command needs from beyond its aggregate, before it is decided;
     it may run several times for one command.
+    `cached` is how many aggregates are kept in memory: 0 where others than this decider append to
+    them, so that every decision and every answer is about the present.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Decider(Generic[S]):
         *,
         effect: Effect[S] | None = None,
         look_up: LookUp[S] | None = None,
+        cached: int = CACHED,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._log = log
@@ -79,6 +86,7 @@ class Decider(Generic[S]):
         self._evolve = evolve
         self._effect = effect
         self._look_up = look_up
+        self._cached = cached
         self._clock = clock
         self._locks = KeyedLocks()
         self._cache: OrderedDict[str, Aggregate[S]] = OrderedDict()
@@ -150,17 +158,19 @@ class Decider(Generic[S]):
     def _remember(self, aggregate: Aggregate[S]) -> None:
         self._cache[aggregate.id] = aggregate
         self._cache.move_to_end(aggregate.id)
-        if len(self._cache) > CACHED:
+        if len(self._cache) > self._cached:
             self._cache.popitem(last=False)
 
     def _fold(self, aggregate: Aggregate[S], records: Sequence[Recorded]) -> Aggregate[S]:
-        state, version, sequence = aggregate.state, aggregate.version, aggregate.sequence
+        state, last = aggregate.state, aggregate.last
+        version, sequence = aggregate.version, aggregate.sequence
         for record in records:
-            state = self._evolve(state, unwrap(record.event), record.event)
-            version, sequence = record.event.version, record.sequence
+            last = record.event
+            state = self._evolve(state, unwrap(last), last)
+            version, sequence = last.version, record.sequence
         # The set is handed on, not copied: a copy a command makes long aggregates quadratic.
         aggregate.commands.update(r.event.causationid for r in records if r.event.causationid)
-        return Aggregate(aggregate.id, state, version, sequence, aggregate.commands)
+        return Aggregate(aggregate.id, state, version, sequence, aggregate.commands, last)
 
     def _envelopes(
         self, aggregate: Aggregate[S], decided: Sequence[msgspec.Struct], command: Envelope

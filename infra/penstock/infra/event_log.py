@@ -53,8 +53,8 @@ class EventLog(Protocol):
         """Store events of one aggregate, all or none.
 
         `expected` is the sequence of the aggregate's last event, 0 for none. Raises Conflict when
-        it is another, unless what follows `expected` was caused by `command_id`: then this command
-        had been stored before, and its place is returned.
+        it is another, unless what follows `expected` are these very events, by their ids, or was
+        caused by `command_id`: then they had been stored before, and their place is returned.
         """
         ...
 
@@ -107,7 +107,6 @@ class JetStreamEventLog:
         """See `EventLog.append`. Raises Timeout when the server cannot say in time."""
         subject = self.bus.subjects.event(self.service, events[0].subject)
         bodies = [encode(event) for event in events]
-        cause = command_id if command_id is not None else events[0].causationid
         deadline = asyncio.get_running_loop().time() + self._timeout
         while True:
             left = deadline - asyncio.get_running_loop().time()
@@ -118,7 +117,7 @@ class JetStreamEventLog:
             except StreamError as error:
                 if error.err_code not in WRONG_LAST_SEQUENCE:
                     raise
-                return await self._stored_before(events[0].subject, expected, cause)
+                return await self._stored_before(events, expected, command_id)
             except Timeout:
                 # Publishing once more is safe: `expected` lets only one of the two in.
                 continue
@@ -127,9 +126,16 @@ class JetStreamEventLog:
                 continue
             return Appended(sequence)
 
-    async def _stored_before(self, id: str, expected: int, cause: str | None) -> Appended:
+    async def _stored_before(
+        self, events: Sequence[Envelope], expected: int, command_id: str | None
+    ) -> Appended:
+        id, ids = events[0].subject, {event.id for event in events}
         since = await self.load(id, after=expected)
-        own = [r.sequence for r in since.events if cause and r.event.causationid == cause]
+        own = [
+            r.sequence
+            for r in since.events
+            if r.event.id in ids or (command_id and r.event.causationid == command_id)
+        ]
         if own:
             return Appended(own[-1], again=True)
         raise Conflict(

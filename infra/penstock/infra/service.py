@@ -20,7 +20,7 @@ from penstock.contracts.envelope import unwrap
 from penstock.contracts.errors import InvalidMessage, NotFound
 from penstock.infra.bus import Bus
 from penstock.infra.command_consumer import CommandConsumer
-from penstock.infra.decider import Decide, Decider, Effect, Evolve, LookUp
+from penstock.infra.decider import CACHED, Decide, Decider, Effect, Evolve, LookUp
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
@@ -79,12 +79,15 @@ class Service(Generic[S]):
         queries: Sequence[Query[Any]] = (),
         effect: Effect[S] | None = None,
         look_up: LookUp[S] | None = None,
+        cached: int = CACHED,
         salt: str = "",
     ) -> None:
         self.name = name
         self.bus = frame.bus
         self.log = JetStreamEventLog(frame.bus, name, durability=frame.settings.durability)
-        self.decider = Decider(self.log, decide, evolve, effect=effect, look_up=look_up)
+        self.decider = Decider(
+            self.log, decide, evolve, effect=effect, look_up=look_up, cached=cached
+        )
         self.model = ReadModel(
             frame.views / f"{name}.sqlite",
             view or View(),
