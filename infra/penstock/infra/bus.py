@@ -1,141 +1,51 @@
 """The connection to NATS: acknowledged publishes, requests and direct reads, each with a deadline.
 
-Uses one inbox for all replies, because a subscription per request costs more than the request.
 Never retries and never decides: that is for those who know what a message means.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
 from nats.js.client import JetStreamContext
 
-from penstock.contracts.errors import (
-    InvalidMessage,
-    PenstockError,
-    Timeout,
-    TooLarge,
-    Unavailable,
-)
+from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.contracts.subjects import Subjects
+from penstock.infra.inbox import ConnectionLost, Inbox
+from penstock.infra.replies import Ack, Stored, StreamError, ack_of, api_answer, content, stored
+
+# What a caller of the bus gets and catches, so that it is found beside it.
+__all__ = ["Ack", "Bus", "ConnectionLost", "Stored", "StreamError"]
 
 log = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 0.25
 PENDING_BYTES = 64 * 1024 * 1024
-_NO_RESPONDERS = "503"
-_ENDS_BATCH = ("204", "404")
-
-
-class StreamError(PenstockError):
-    """JetStream refused a request; `err_code` is the server's own number for why."""
-
-    code, title, status = "stream-error", "The stream refused", 502
-
-    @property
-    def err_code(self) -> int:
-        """The server's number, such as 10071 for a wrong last sequence."""
-        return int(self.fields.get("err_code", 0))
-
-
-class _ApiError(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class Ack(msgspec.Struct):
-    """JetStream's word that a message is stored, and where."""
-
-    stream: str = ""
-    seq: int = 0
-    duplicate: bool = False
-    error: _ApiError | None = None
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A message as it stands in a stream."""
-
-    sequence: int
-    subject: str
-    data: bytes
-    headers: Mapping[str, str]
-
-
-_decode_ack = msgspec.json.Decoder(Ack).decode
-
-
-class _One:
-    """Waits for one reply."""
-
-    __slots__ = ("deadline", "future")
-
-    def __init__(self, deadline: float) -> None:
-        self.future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self.deadline = deadline
-
-    def take(self, msg: Msg) -> bool:
-        if not self.future.done():
-            self.future.set_result(msg)
-        return True
-
-
-class _Many:
-    """Waits for a batch of replies, which a status message ends."""
-
-    __slots__ = ("deadline", "future", "got")
-
-    def __init__(self, deadline: float) -> None:
-        self.future: asyncio.Future[list[Msg]] = asyncio.get_running_loop().create_future()
-        self.deadline = deadline
-        self.got: list[Msg] = []
-
-    def take(self, msg: Msg) -> bool:
-        status = msg.headers.get("Status") if msg.headers else None
-        if status is None:
-            self.got.append(msg)
-            return False
-        if self.future.done():
-            return True
-        if status in _ENDS_BATCH:
-            self.future.set_result(self.got)
-        else:
-            reason = (msg.headers or {}).get("Description", "")
-            self.future.set_exception(_status_error(status, reason))
-        return True
-
-
-def _status_error(status: str, reason: str) -> PenstockError:
-    if status == _NO_RESPONDERS:
-        return Unavailable(
-            "JetStream does not answer here; is the stream there and has it a leader?"
-        )
-    return StreamError(f"JetStream answered {status} {reason}.", err_code=int(status))
+# What headers may add to a body. The server counts them too, and cuts the connection of whoever
+# exceeds its limit, where the client library looks at the body alone.
+HEADER_BYTES = 4096
 
 
 class Bus:
-    """One NATS connection with the system's subjects. Made by `connect`, ended by `close`."""
+    """One NATS connection with the system's subjects. Made by `connect`, ended by `close`.
+
+    `connections` counts how often it connected: another number than before means that what the
+    server sent meanwhile, or was about to send, is lost.
+    """
 
     def __init__(self, nc: Client, subjects: Subjects, *, timeout: float = 10.0) -> None:
         self.nc = nc
         self.subjects = subjects
         self.timeout = timeout
+        self.connections = 0
         self.js: JetStreamContext = nc.jetstream(timeout=timeout)
-        self._inbox = nc.new_inbox()
-        self._skip = len(self._inbox) + 1
-        self._keys = itertools.count()
-        self._waiting: dict[str, _One | _Many] = {}
+        self._inbox = Inbox(nc.new_inbox())
         self._sweeper: asyncio.Task[None] | None = None
 
     @classmethod
@@ -150,38 +60,19 @@ class Bus:
     ) -> Bus:
         """Connect to the server(s) at `url` (comma-separated). Raises Unavailable.
 
-        Once connected it reconnects for as long as it takes; calls made meanwhile time out.
+        Once connected it reconnects for as long as it takes. What is sent meanwhile waits for
+        that; what was sent before and not yet answered by the server fails with ConnectionLost.
         """
-        options: dict[str, Any] = {"user_credentials": str(creds)} if creds else {}
-        reached = asyncio.Event()
+        bus = cls(Client(), Subjects(prefix), timeout=timeout)
         try:
-            nc = await asyncio.wait_for(
-                nats.connect(
-                    url.split(","),
-                    name=name,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.1,
-                    connect_timeout=min(2, timeout),
-                    allow_reconnect=True,
-                    pending_size=PENDING_BYTES,
-                    error_cb=_report(reached),
-                    disconnected_cb=_note("disconnected from NATS"),
-                    reconnected_cb=_note("connected to NATS again"),
-                    **options,
-                ),
-                timeout,
-            )
+            await asyncio.wait_for(bus._connect(url, name, creds), timeout)
         except (OSError, NatsError, TimeoutError) as error:
+            await bus.nc.close()
             raise Unavailable(
                 f"No NATS server answers at {_without_secret(url)} ({type(error).__name__}); "
                 "start one with `penstock up`, or correct PENSTOCK_NATS_URL."
             ) from error
-        reached.set()
-        bus = cls(nc, Subjects(prefix), timeout=timeout)
-        await nc.subscribe(
-            bus._inbox + ".*", cb=bus._on_reply, pending_msgs_limit=0, pending_bytes_limit=0
-        )
-        bus._sweeper = asyncio.create_task(bus._sweep(), name="bus-deadlines")
+        await bus._open()
         return bus
 
     async def close(self) -> None:
@@ -194,10 +85,7 @@ class Bus:
         except NatsError as error:
             log.warning("closing with unsent messages: %s", error)
         await self.nc.close()
-        for waiter in self._waiting.values():
-            if not waiter.future.done():
-                waiter.future.set_exception(Unavailable("The connection was closed."))
-        self._waiting.clear()
+        self._inbox.close()
 
     async def __aenter__(self) -> Bus:
         return self
@@ -217,12 +105,10 @@ class Bus:
     ) -> Ack:
         """Publish into a stream and wait until it is stored.
 
-        Raises StreamError (`err_code`), TooLarge, Unavailable, or Timeout, after which the message
-        may or may not be stored.
+        Raises StreamError (`err_code`), TooLarge, Unavailable; or Timeout or ConnectionLost, after
+        which the message may or may not be stored.
         """
-        waiter = _One(self._deadline(timeout))
-        await self._send(subject, body, headers, waiter)
-        return ack_of(await waiter.future)
+        return ack_of((await self._ask(subject, body, headers, timeout, lost=True))[0])
 
     async def request(
         self,
@@ -233,136 +119,114 @@ class Bus:
         timeout: float | None = None,
     ) -> bytes:
         """Ask one responder over core NATS. Raises Unavailable if there is none, or Timeout."""
-        waiter = _One(self._deadline(timeout))
-        await self._send(subject, body, headers, waiter)
-        msg = await waiter.future
-        if msg.headers and msg.headers.get("Status") == _NO_RESPONDERS:
-            raise Unavailable(f"Nobody answers on {subject}; is the service running?")
-        return msg.data
+        return content((await self._ask(subject, body, headers, timeout))[0], subject)
 
     async def api(self, verb: str, body: Any = None, *, timeout: float | None = None) -> Any:
         """A raw JetStream API request. Raises StreamError with the server's `err_code`."""
+        subject = f"$JS.API.{verb}"
         payload = msgspec.json.encode(body) if body is not None else b""
-        reply = msgspec.json.decode(await self.request(f"$JS.API.{verb}", payload, timeout=timeout))
-        if error := reply.get("error"):
-            raise StreamError(
-                f"JetStream refused {verb}: {error.get('description', 'no reason given')}.",
-                err_code=error.get("err_code", 0),
-            )
-        return reply
+        replies = await self._ask(subject, payload, None, timeout, lost=True)
+        return api_answer(replies[0], verb)
 
     async def direct_get(
         self, stream: str, request: dict[str, Any], *, timeout: float | None = None
     ) -> list[Stored]:
         """Read messages by Direct Get: `{"last_by_subj": s}` or `{"seq": n, "next_by_subj": s,
         "batch": k}` or `{"multi_last": [...]}`. What is not there is an empty list.
+
+        The server ends a batch early when it gets large: the last one's `pending` tells.
         """
-        waiter: _One | _Many
-        many = "batch" in request or "multi_last" in request
-        waiter = _Many(self._deadline(timeout)) if many else _One(self._deadline(timeout))
         body = msgspec.json.encode(request)
-        await self._send(f"$JS.API.DIRECT.GET.{stream}", body, None, waiter)
-        got = await waiter.future
-        messages = got if isinstance(got, list) else _single(got)
-        return [_stored(m) for m in messages]
+        many = "batch" in request or "multi_last" in request
+        subject = f"$JS.API.DIRECT.GET.{stream}"
+        return stored(await self._ask(subject, body, None, timeout, many=many, lost=True))
 
-    def follow_up(self, *, timeout: float | None = None) -> tuple[str, asyncio.Future[Msg]]:
+    def follow_up(self, *, timeout: float | None = None) -> tuple[str, asyncio.Future[list[Msg]]]:
         """A reply subject, and the future of the one message that will come there."""
-        waiter = _One(self._deadline(timeout))
-        return self._await(waiter), waiter.future
+        return self._inbox.expect(self.timeout if timeout is None else timeout)
 
-    # -- the inbox ---------------------------------------------------------------------------
-
-    def _deadline(self, timeout: float | None) -> float:
-        return asyncio.get_running_loop().time() + (self.timeout if timeout is None else timeout)
-
-    def _await(self, waiter: _One | _Many) -> str:
-        key = str(next(self._keys))
-        self._waiting[key] = waiter
-        waiting = self._waiting
-        waiter.future.add_done_callback(lambda _: waiting.pop(key, None))
-        return f"{self._inbox}.{key}"
-
-    async def _send(
-        self, subject: str, body: bytes, headers: dict[str, str] | None, waiter: _One | _Many
-    ) -> None:
+    async def _ask(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None,
+        timeout: float | None,
+        *,
+        many: bool = False,
+        lost: bool = False,
+    ) -> list[Msg]:
+        timeout = self.timeout if timeout is None else timeout
+        reply, future = self._inbox.expect(timeout, many=many, lost=lost)
         try:
-            await self.nc.publish(subject, body, reply=self._await(waiter), headers=headers)
-        except MaxPayloadError as error:
-            waiter.future.cancel()
-            raise TooLarge(
-                f"The message has {len(body)} bytes and the server takes {self.nc.max_payload}; "
-                "put large content in the object store and pass its name."
-            ) from error
+            await self.publish(subject, body, headers, reply=reply)
+        except PenstockError:
+            future.cancel()
+            raise
+        return await future
+
+    async def publish(
+        self, subject: str, body: bytes, headers: dict[str, str] | None = None, *, reply: str = ""
+    ) -> None:
+        """Send and wait for nothing. Raises TooLarge, or Unavailable if it cannot even be kept."""
+        self.check_size(len(body))
+        try:
+            await self.nc.publish(subject, body, reply=reply, headers=headers)
         except NatsError as error:
-            waiter.future.cancel()
             raise Unavailable(f"The message could not be sent: {type(error).__name__}.") from error
 
-    async def _on_reply(self, msg: Msg) -> None:
-        waiter = self._waiting.get(msg.subject[self._skip :])
-        if waiter is not None:
-            waiter.take(msg)
+    def check_size(self, bytes: int) -> None:
+        """Raise TooLarge if a body of so many bytes is more than the server takes."""
+        most = self.nc.max_payload - HEADER_BYTES
+        if bytes > most:
+            raise TooLarge(
+                f"The message has {bytes} bytes and the server takes {most}; "
+                "put large content in the object store and pass its name."
+            )
 
-    async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            now = loop.time()
-            late = [w for w in self._waiting.values() if w.deadline < now]
-            for waiter in late:
-                if not waiter.future.done():
-                    waiter.future.set_exception(
-                        Timeout("No answer came in time; the server may be down or overloaded.")
-                    )
+    # -- the connection ----------------------------------------------------------------------
 
-
-def ack_of(msg: Msg) -> Ack:
-    """The acknowledgement in a reply. Raises StreamError for a refusal, Unavailable for none."""
-    if msg.headers and msg.headers.get("Status") == _NO_RESPONDERS:
-        raise Unavailable(
-            "No stream takes this subject; the system may not be provisioned yet: "
-            "start it with `penstock up`."
+    async def _connect(self, url: str, name: str, creds: Path | None) -> None:
+        # The client declares seconds as int and takes fractions all the same.
+        options: dict[str, Any] = {
+            "reconnect_time_wait": 0.1,
+            "connect_timeout": min(2, self.timeout),
+        }
+        if creds:
+            options["user_credentials"] = str(creds)
+        await self.nc.connect(
+            url.split(","),
+            name=name,
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            pending_size=PENDING_BYTES,
+            error_cb=self._report,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            **options,
         )
-    try:
-        ack = _decode_ack(msg.data)
-    except msgspec.DecodeError as error:
-        raise InvalidMessage("The server's acknowledgement is not JSON.") from error
-    if ack.error is not None:
-        raise StreamError(
-            f"The stream refused the message: {ack.error.description}.",
-            err_code=ack.error.err_code,
+
+    async def _open(self) -> None:
+        await self.nc.subscribe(
+            self._inbox.subject,
+            cb=self._inbox.take,
+            pending_msgs_limit=0,
+            pending_bytes_limit=0,
         )
-    return ack
+        self._sweeper = asyncio.create_task(self._inbox.sweep(), name="bus-deadlines")
+        self.connections = 1
 
+    async def _disconnected(self) -> None:
+        log.info("disconnected from NATS")
+        self._inbox.lose()
 
-def _single(msg: Msg) -> list[Msg]:
-    status = msg.headers.get("Status") if msg.headers else None
-    if status is None:
-        return [msg]
-    if status in _ENDS_BATCH:
-        return []
-    raise _status_error(status, (msg.headers or {}).get("Description", ""))
+    async def _reconnected(self) -> None:
+        log.info("connected to NATS again")
+        self.connections += 1
 
-
-def _stored(msg: Msg) -> Stored:
-    headers = msg.headers or {}
-    return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, headers)
+    async def _report(self, error: Exception) -> None:
+        if self.connections:  # until then `connect` raises it
+            log.warning("NATS: %s", str(error) or type(error).__name__)
 
 
 def _without_secret(url: str) -> str:
     return ",".join(part.rpartition("@")[2] or part for part in url.split(","))
-
-
-def _report(reached: asyncio.Event) -> Callable[[Exception], Any]:
-    async def report(error: Exception) -> None:
-        if reached.is_set():
-            log.warning("NATS: %s", str(error) or type(error).__name__)
-
-    return report
-
-
-def _note(text: str) -> Callable[[], Any]:
-    async def note() -> None:
-        log.info(text)
-
-    return note

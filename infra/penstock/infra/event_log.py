@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from penstock.contracts.envelope import Envelope, decode, encode
-from penstock.contracts.errors import Conflict, Timeout, Unavailable
+from penstock.contracts.errors import Conflict, Unavailable
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.commit import Commit, GroupCommit, SingleCommit
 from penstock.infra.follower import Follower
@@ -21,6 +21,7 @@ from penstock.infra.follower import Follower
 Durability = Literal["fsync", "os"]
 WRONG_LAST_SEQUENCE = (10071, 10164)  # one server, and replicated
 READ_BATCH = 500
+RETRY = 0.05  # seconds
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -71,8 +72,42 @@ class EventLog(Protocol):
         ...
 
     async def erase(self, id: str, tombstone: Envelope) -> None:
-        """Remove the aggregate's events and leave `tombstone` in their place."""
+        """Remove the aggregate's events and leave `tombstone` in their place.
+
+        A second time with the same tombstone finishes what the first left undone.
+        """
         ...
+
+
+def only_aggregate(events: Sequence[Envelope]) -> str:
+    """The id of the one aggregate that all events belong to. Raises ValueError."""
+    ids = {event.subject for event in events}
+    if len(ids) != 1:
+        raise ValueError(f"An append holds events of one aggregate, not of {len(ids)}.")
+    return ids.pop()
+
+
+def stored_before(
+    since: Loaded, events: Sequence[Envelope], expected: int, command_id: str | None
+) -> Appended:
+    """Where an earlier attempt stored the events of this command, if it did.
+
+    `since` is what the log holds beyond `expected`. An event is of this command if it was caused
+    by it or is one of `events`, by its id. Raises Conflict if there is none.
+    """
+    ids = {event.id for event in events}
+    own = [
+        record.sequence
+        for record in since.events
+        if record.event.id in ids or (command_id and record.event.causationid == command_id)
+    ]
+    if own:
+        return Appended(own[-1], again=True)
+    raise Conflict(
+        f"{events[0].subject!r} was changed by somebody else; load it and decide again.",
+        expected=expected,
+        actual=since.sequence,
+    )
 
 
 class JetStreamEventLog:
@@ -94,8 +129,8 @@ class JetStreamEventLog:
         self.service = service
         self.stream = bus.subjects.event_stream(service)
         self._timeout = timeout
-        commit: type[Commit] = GroupCommit if durability == "fsync" else SingleCommit
-        self._commit = commit(bus)
+        commit = GroupCommit if durability == "fsync" else SingleCommit
+        self._commit: Commit = commit(bus, timeout=timeout / 2)
 
     async def close(self) -> None:
         """Wait for appends under way."""
@@ -104,45 +139,34 @@ class JetStreamEventLog:
     async def append(
         self, events: Sequence[Envelope], *, expected: int, command_id: str | None = None
     ) -> Appended:
-        """See `EventLog.append`. Raises Timeout when the server cannot say in time."""
-        subject = self.bus.subjects.event(self.service, events[0].subject)
-        bodies = [encode(event) for event in events]
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        while True:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise Timeout("The event log did not answer in time; send the command again.")
-            try:
-                sequence = await self._commit.append(subject, bodies, expected, timeout=left)
-            except StreamError as error:
-                if error.err_code not in WRONG_LAST_SEQUENCE:
-                    raise
-                return await self._stored_before(events, expected, command_id)
-            except Timeout:
-                # Publishing once more is safe: `expected` lets only one of the two in.
-                continue
-            except Unavailable:
-                await asyncio.sleep(min(0.1, left))
-                continue
-            return Appended(sequence)
+        """See `EventLog.append`. Raises Unavailable when the server cannot be reached for long.
 
-    async def _stored_before(
+        A lost reply is made good by appending again: `expected` lets only one of the two in, and
+        what then stands in the log tells which.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        while True:
+            try:
+                return await self._append(events, expected, command_id)
+            except Unavailable:
+                if loop.time() + RETRY > deadline:
+                    raise
+            await asyncio.sleep(RETRY)
+
+    async def _append(
         self, events: Sequence[Envelope], expected: int, command_id: str | None
     ) -> Appended:
-        id, ids = events[0].subject, {event.id for event in events}
+        id = only_aggregate(events)
+        subject = self.bus.subjects.event(self.service, id)
+        bodies = [encode(event) for event in events]
+        try:
+            return Appended(await self._commit.append(subject, bodies, expected))
+        except StreamError as error:
+            if error.err_code not in WRONG_LAST_SEQUENCE:
+                raise
         since = await self.load(id, after=expected)
-        own = [
-            r.sequence
-            for r in since.events
-            if r.event.id in ids or (command_id and r.event.causationid == command_id)
-        ]
-        if own:
-            return Appended(own[-1], again=True)
-        raise Conflict(
-            f"{self.service} {id!r} was changed by somebody else; load it and decide again.",
-            expected=expected,
-            actual=since.sequence,
-        )
+        return stored_before(since, events, expected, command_id)
 
     async def load(self, id: str, *, after: int = 0) -> Loaded:
         """See `EventLog.load`: one round trip for each 500 events."""
@@ -183,9 +207,11 @@ class JetStreamEventLog:
     async def erase(self, id: str, tombstone: Envelope) -> None:
         """See `EventLog.erase`."""
         loaded = await self.load(id)
-        await self.append([tombstone], expected=loaded.sequence)
+        done = [r.sequence for r in loaded.events if r.event.id == tombstone.id]
+        last = done or [(await self.append([tombstone], expected=loaded.sequence)).sequence]
         subject = self.bus.subjects.event(self.service, id)
-        await self.bus.api(f"STREAM.PURGE.{self.stream}", {"filter": subject, "keep": 1})
+        # Up to the tombstone, not all but one: somebody may have appended after it.
+        await self.bus.api(f"STREAM.PURGE.{self.stream}", {"filter": subject, "seq": last[0]})
 
     async def _scan(self, subject: str, after: int) -> AsyncIterator[Recorded]:
         while True:
@@ -193,6 +219,6 @@ class JetStreamEventLog:
             found = await self.bus.direct_get(self.stream, request)
             for message in found:
                 yield Recorded(message.sequence, decode(message.data))
-            if len(found) < READ_BATCH:
+            if not found or not found[-1].pending:
                 return
             after = found[-1].sequence

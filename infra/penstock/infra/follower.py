@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -21,12 +22,22 @@ from penstock.infra.bus import Bus
 log = logging.getLogger(__name__)
 
 PULL = 500
+PULL_BYTES = 32 * 1024 * 1024  # what one pull may bring; more than the largest message
 HEARTBEAT = 0.5  # seconds
 SILENCE = 2.5 * HEARTBEAT
 EXPIRES = 30.0  # seconds that one pull stays open
 INACTIVE = 60.0  # seconds after which the server forgets a consumer that nobody pulls from
 RETRY = 0.1
 NANOSECONDS = 1_000_000_000
+_IDLE = "100"
+_PULL_REQUEST = msgspec.json.encode(
+    {
+        "batch": PULL,
+        "max_bytes": PULL_BYTES,
+        "expires": int(EXPIRES * NANOSECONDS),
+        "idle_heartbeat": int(HEARTBEAT * NANOSECONDS),
+    }
+)
 
 
 class Followed(msgspec.Struct, frozen=True, gc=False):
@@ -48,12 +59,13 @@ class Follower:
         self.sequence = after
         self._buffer: list[Followed] = []
         self._news = asyncio.Event()
+        self._broken = True
         self._heard = 0.0
-        self._expected = 1
-        self._open_pulls = 0
+        self._connection = 0
+        self._position = 0  # of the last message in its consumer
+        self._open_pulls = 0  # messages asked for that did not come yet
         self._consumer = ""
         self._subscription: Subscription | None = None
-        self._broken = True
 
     async def __aenter__(self) -> Follower:
         return self
@@ -68,23 +80,25 @@ class Follower:
         message that it gave out.
         """
         while not self._buffer:
-            if self._broken or self._silent():
+            self._news.clear()
+            if self._stale():
                 await self._restart()
             await self._pull_if_low()
-            self._news.clear()
-            if self._buffer:
-                break
-            try:
-                await asyncio.wait_for(self._news.wait(), HEARTBEAT)
-            except TimeoutError:
-                continue
+            await self._wait()
         got, self._buffer = self._buffer, []
         self.sequence = got[-1].sequence
         await self._pull_if_low()
         return got
 
-    def _silent(self) -> bool:
-        return asyncio.get_running_loop().time() - self._heard > SILENCE
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._news.wait(), HEARTBEAT)
+        except TimeoutError:
+            return  # time to look whether all is well
+
+    def _stale(self) -> bool:
+        silent = asyncio.get_running_loop().time() - self._heard > SILENCE
+        return self._broken or silent or self._connection != self._bus.connections
 
     async def _restart(self) -> None:
         await self._stop()
@@ -106,19 +120,18 @@ class Follower:
             "max_deliver": 1,
         }
         request = {"stream_name": self._stream, "config": config}
+        self._connection = self._bus.connections
         reply = await self._bus.api(f"CONSUMER.CREATE.{self._stream}", request, timeout=5)
         self._consumer = reply["name"]
-        self._expected = 1
-        self._open_pulls = 0
+        self._position = self._open_pulls = 0
         self._heard = asyncio.get_running_loop().time()
         self._broken = False
-        inbox = self._bus.nc.new_inbox()
         self._subscription = await self._bus.nc.subscribe(
-            inbox, cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
+            self._bus.nc.new_inbox(), cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
         )
-        await self._pull_if_low()
 
     async def _stop(self) -> None:
+        self._broken = True
         subscription, self._subscription = self._subscription, None
         if subscription is not None and not self._bus.nc.is_closed:
             await subscription.unsubscribe()
@@ -133,42 +146,36 @@ class Follower:
         """Keep two pulls open, so that one is always on its way while the other is filled."""
         while not self._broken and self._subscription and self._open_pulls <= PULL:
             self._open_pulls += PULL
-            request = {
-                "batch": PULL,
-                "expires": int(EXPIRES * NANOSECONDS),
-                "idle_heartbeat": int(HEARTBEAT * NANOSECONDS),
-            }
-            await self._bus.nc.publish(
+            self._heard = asyncio.get_running_loop().time()  # silence counts from the question
+            await self._bus.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
-                msgspec.json.encode(request),
+                _PULL_REQUEST,
                 reply=self._subscription.subject,
             )
 
     async def _take(self, msg: Msg) -> None:
         self._heard = asyncio.get_running_loop().time()
         if not msg.reply:
-            self._take_status(msg)
+            self._take_status(msg.headers or {})
             return
         sequence, position, pending = delivery(msg.reply)
-        if self._broken or position != self._expected:
+        self._position += 1
+        if self._broken or position != self._position:
             self._broken = True
-            self._news.set()
-            return
-        self._expected += 1
-        self._open_pulls -= 1
-        self._buffer.append(Followed(sequence, msg.subject, msg.data, pending))
+        else:
+            self._open_pulls -= 1
+            self._buffer.append(Followed(sequence, msg.subject, msg.data, pending))
         self._news.set()
 
-    def _take_status(self, msg: Msg) -> None:
-        status = (msg.headers or {}).get("Status", "")
-        if status == "100":
-            return
-        if status == "408":  # a pull expired: what it had left to give
-            left = int((msg.headers or {}).get("Nats-Pending-Messages", PULL))
-            self._open_pulls = max(0, self._open_pulls - left)
-            self._news.set()
-            return
-        self._broken = True
+    def _take_status(self, headers: Mapping[str, str]) -> None:
+        unused = headers.get("Nats-Pending-Messages")
+        if headers.get("Status") == _IDLE:
+            # The last message before the silence may be the one that was lost.
+            self._broken |= int(headers.get("Nats-Last-Consumer", 0)) != self._position
+        elif unused is not None:  # a pull expired, or would have brought too much
+            self._open_pulls -= int(unused)
+        else:  # the consumer is gone
+            self._broken = True
         self._news.set()
 
 

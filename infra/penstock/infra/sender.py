@@ -144,9 +144,9 @@ class Sender:
         return msgspec.json.decode(answer.data, type=returns), answer
 
 
-async def _within(future: asyncio.Future[Msg], command_id: str) -> bytes:
+async def _within(future: asyncio.Future[list[Msg]], command_id: str) -> bytes:
     try:
-        return (await future).data
+        return (await future)[0].data
     except Timeout as error:
         raise Timeout(
             f"The command {command_id} is stored and will be handled, but its outcome did not "

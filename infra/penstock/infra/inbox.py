@@ -1,0 +1,115 @@
+"""Replies: one inbox for all that is asked, each reply awaited until a deadline.
+
+A subscription per request would cost more than the request. Never sends and never judges a reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+from nats.aio.msg import Msg
+
+from penstock.contracts.errors import Timeout, Unavailable
+
+SWEEP = 0.25  # seconds between two looks for what is late
+
+
+class ConnectionLost(Timeout):
+    """The connection ended before the server's answer came. What was asked may have happened."""
+
+    code, title, status = "connection-lost", "Connection lost", 503
+
+
+def status_of(msg: Msg) -> str | None:
+    """The status that a reply carries instead of content, such as `503`; None for content."""
+    return msg.headers.get("Status") if msg.headers else None
+
+
+class _Waiter:
+    """Gathers the replies to one request: the first, or all until a status ends them.
+
+    `lost` tells whether the answer is lost with the connection, as the server's own answers are;
+    another client's still finds its way after a reconnect.
+    """
+
+    __slots__ = ("deadline", "future", "got", "lost", "many")
+
+    def __init__(self, deadline: float, *, many: bool, lost: bool) -> None:
+        self.future: asyncio.Future[list[Msg]] = asyncio.get_running_loop().create_future()
+        self.deadline = deadline
+        self.got: list[Msg] = []
+        self.many = many
+        self.lost = lost
+
+    def take(self, msg: Msg) -> bool:
+        """Whether this was the last one."""
+        self.got.append(msg)
+        if self.many and status_of(msg) is None:
+            return False
+        if not self.future.done():
+            self.future.set_result(self.got)
+        return True
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # nobody may wait any more: that is no error of its own
+
+
+class Inbox:
+    """`subject` is to be subscribed with `take` as callback, while `sweep` runs as a task."""
+
+    def __init__(self, prefix: str) -> None:
+        self.subject = f"{prefix}.*"
+        self._prefix = prefix
+        self._skip = len(prefix) + 1
+        self._keys = itertools.count()
+        self._waiting: dict[str, _Waiter] = {}
+
+    def expect(
+        self, timeout: float, *, many: bool = False, lost: bool = False
+    ) -> tuple[str, asyncio.Future[list[Msg]]]:
+        """A reply subject, and the future of what will come there within `timeout` seconds.
+
+        One message, or with `many` all up to one with a status. Raises Timeout; with `lost` also
+        ConnectionLost, as soon as the connection is.
+        """
+        key = str(next(self._keys))
+        deadline = asyncio.get_running_loop().time() + timeout
+        waiter = self._waiting[key] = _Waiter(deadline, many=many, lost=lost)
+        return f"{self._prefix}.{key}", waiter.future
+
+    async def take(self, msg: Msg) -> None:
+        """Hand a reply to whoever waits for it."""
+        key = msg.subject[self._skip :]
+        waiter = self._waiting.get(key)
+        if waiter is not None and waiter.take(msg):
+            del self._waiting[key]
+
+    async def sweep(self) -> None:
+        """Fail what is late, for ever. Cheaper than a timer for each."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = loop.time()
+            self._fail(
+                [key for key, waiter in self._waiting.items() if waiter.deadline < now],
+                lambda: Timeout("No answer came in time; the server may be down or overloaded."),
+            )
+
+    def lose(self) -> None:
+        """The connection is gone, and with it the answers that the server was about to give."""
+        self._fail(
+            [key for key, waiter in self._waiting.items() if waiter.lost],
+            lambda: ConnectionLost("The connection was lost before the answer came; ask again."),
+        )
+
+    def close(self) -> None:
+        """Nothing will come any more."""
+        self._fail(list(self._waiting), lambda: Unavailable("The connection was closed."))
+
+    def _fail(self, keys: list[str], error: Callable[[], Exception]) -> None:
+        for key in keys:
+            self._waiting.pop(key).fail(error())
