@@ -69,7 +69,7 @@ class DataDirectory:
         return (
             f"Penstock already runs on {self.path}: process {system.pid} since "
             f"{system.started:%Y-%m-%d %H:%M:%S %Z}, NATS at {without_password(system.nats_url)}, "
-            f"HTTP at {system.http_url}; stop it, or choose another data directory."
+            f"HTTP at {system.http_url}; stop it, or set PENSTOCK_DATA to another directory."
         )
 
 
@@ -145,7 +145,7 @@ def usable(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StartupError(
             f"The data directory {path} cannot be used ({error.strerror}): "
-            "make it a directory that you may write to, or choose another."
+            "make it a directory that you may write to, or set PENSTOCK_DATA to another."
         ) from error
 
 
