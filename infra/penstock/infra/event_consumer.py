@@ -1,0 +1,211 @@
+"""Works off a service's own events, each at least once: what a crash interrupts is done again.
+
+A durable consumer that all instances of the service share. An event is acknowledged only once its
+work is done, and kept from the others while it goes on. Never keeps order, and never folds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.client import JetStreamContext
+from opentelemetry.trace import SpanKind
+
+from penstock.contracts.envelope import Envelope, decode
+from penstock.contracts.errors import Conflict, InvalidMessage, PenstockError, Unavailable
+from penstock.infra.bus import Bus
+from penstock.infra.dead_letters import bury
+from penstock.infra.tracing import message_span
+
+log = logging.getLogger(__name__)
+
+ACK_WAIT = 15.0  # seconds without a sign of life until another instance takes the event over
+PULL = 5.0  # seconds that one pull stays open
+TRIES = 5  # deliveries of an event whose work raises something unforeseen
+RETRY = 1.0  # seconds until it is delivered again, times the deliveries so far
+LONGEST_RETRY = 30.0
+NANOSECONDS = 1_000_000_000
+
+Handle = Callable[[Envelope], Awaitable[None]]
+
+
+class EventConsumer:
+    """Calls `handle` with each event of `service`, at most `at_once` at a time; a `Part`.
+
+    `handle` must be idempotent. If it raises Unavailable or Conflict the event comes again; after
+    anything else it comes again some times, and then becomes a dead letter. `name` is the durable
+    consumer's: another name begins with the first event. `grace`: seconds to finish when stopped,
+    after which what is in hand is left to the next instance.
+    """
+
+    def __init__(
+        self, bus: Bus, service: str, name: str, handle: Handle, *, at_once: int, grace: float
+    ) -> None:
+        self._bus = bus
+        self._service = service
+        self._stream = bus.subjects.event_stream(service)
+        self._name = name
+        self._handle = handle
+        self._at_once = at_once
+        self._grace = grace
+        self._slots = asyncio.Semaphore(at_once)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._puller: asyncio.Task[None] | None = None
+        self._problem: str | None = None
+
+    async def start(self) -> None:
+        """Make the consumer if it is not there, and begin. Raises StreamError or Unavailable."""
+        await self._ensure()
+        self._puller = asyncio.create_task(self._run(), name=f"consume-{self._name}")
+
+    async def stop(self) -> None:
+        """Take no more, finish what is in hand or hand it back."""
+        if self._puller:
+            self._puller.cancel()
+            await asyncio.gather(self._puller, return_exceptions=True)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=self._grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def problem(self) -> str | None:
+        """See `Part.problem`."""
+        return self._problem
+
+    async def _ensure(self) -> None:
+        subject = self._bus.subjects.events(self._service)
+        config = {
+            "durable_name": self._name,
+            "name": self._name,
+            "filter_subject": subject,
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": int(ACK_WAIT * NANOSECONDS),
+            "max_ack_pending": 1000,
+            "max_deliver": -1,
+        }
+        await self._bus.api(
+            f"CONSUMER.CREATE.{self._stream}.{self._name}.{subject}",
+            {"stream_name": self._stream, "config": config},
+        )
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._pull_all()
+            except (PenstockError, NatsError) as error:
+                self._problem = (
+                    f"{self._name} cannot take events: {str(error) or type(error).__name__}"
+                )
+                log.warning("%s: %s", self._service, self._problem)
+                await asyncio.sleep(RETRY)
+
+    async def _pull_all(self) -> None:
+        subscription = await self._bus.js.pull_subscribe_bind(self._name, self._stream)
+        try:
+            while True:
+                await self._slots.acquire()
+                try:
+                    msg = await self._next(subscription)
+                except BaseException:
+                    self._slots.release()
+                    raise
+                self._begin(msg)
+        finally:
+            if not self._bus.nc.is_closed:
+                await subscription.unsubscribe()
+
+    async def _next(self, subscription: JetStreamContext.PullSubscription) -> Msg:
+        while True:
+            try:
+                [msg] = await subscription.fetch(1, timeout=PULL)
+            except NatsTimeout:
+                # A consumer that somebody deleted is as silent as one without news.
+                await self._ensure()
+                self._problem = None
+            else:
+                self._problem = None
+                return msg
+
+    def _begin(self, msg: Msg) -> None:
+        task = asyncio.create_task(self._take(msg), name=f"{self._name}-event")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+
+    async def _take(self, msg: Msg) -> None:
+        try:
+            async with _kept(msg):
+                event = decode(msg.data)
+                with message_span(
+                    "process",
+                    msg.subject,
+                    kind=SpanKind.CONSUMER,
+                    parent=event.traceparent,
+                    id=event.id,
+                ):
+                    await self._handle(event)
+            await msg.ack()
+        except asyncio.CancelledError:
+            await msg.nak()
+            raise
+        except (Unavailable, Conflict) as error:
+            log.warning("%s: an event waits: %s", self._name, error)
+            await self._again(msg)
+        except NatsError as error:
+            # Neither ack nor nak can be sent: the server gives the event out again by itself.
+            log.warning("%s: an event comes again: %s", self._name, type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - retried, then a dead letter
+            await self._unforeseen(msg, error)
+
+    async def _unforeseen(self, msg: Msg, error: Exception) -> None:
+        log.error("%s: work on %s failed", self._name, msg.subject, exc_info=error)
+        if msg.metadata.num_delivered < TRIES and not isinstance(error, InvalidMessage):
+            await self._again(msg)
+            return
+        try:
+            await bury(
+                self._bus,
+                self._service,
+                subject=msg.subject,
+                body=msg.data,
+                error=error,
+                sequence=msg.metadata.sequence.stream,
+            )
+        except Unavailable:
+            await self._again(msg)
+        else:
+            await msg.ack()
+
+    async def _again(self, msg: Msg) -> None:
+        await msg.nak(delay=min(RETRY * msg.metadata.num_delivered, LONGEST_RETRY))
+
+
+@asynccontextmanager
+async def _kept(msg: Msg) -> AsyncIterator[None]:
+    """Tell the server, for as long as the block runs, that the work goes on.
+
+    Where the server cannot be told, another instance may begin the same: `handle` is idempotent.
+    """
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(ACK_WAIT / 3)
+            await msg.in_progress()
+
+    teller = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        teller.cancel()
+        await asyncio.gather(teller, return_exceptions=True)
