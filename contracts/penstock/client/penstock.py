@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from penstock.client.discovery import connection_target
+from penstock.client.exports import Exports
 from penstock.client.progress import Progress
+from penstock.client.search import Search
 from penstock.client.session import Session, caused_by, present_cause
 from penstock.contracts.answers import FlowOf, HistoryEntry
 from penstock.contracts.errors import Unavailable
@@ -52,6 +54,8 @@ class Penstock:
         )
         self.session = Session(self._bus, actor=self._actor, timeout=self._timeout)
         self.progress = Progress(self.session)
+        self.search = Search(self.session)
+        self.exports = Exports(self.session)
         return self
 
     async def close(self) -> None:

@@ -1,0 +1,49 @@
+"""Wires exports into the frame of a service."""
+
+from __future__ import annotations
+
+import os
+
+from aiohttp import web
+
+from penstock.contracts.exports import SERVICE, DocumentState, ExportState
+from penstock.exports.api import file_handler
+from penstock.exports.documents import Documents
+from penstock.exports.domain import State, decide, evolve
+from penstock.exports.exporter import Exporter
+from penstock.exports.renderer import Renderer
+from penstock.exports.views import QUERIES, ExportsView
+from penstock.infra.event_consumer import EventConsumer
+from penstock.infra.objects import Objects
+from penstock.infra.service import Frame, Service
+
+AT_ONCE = min(4, os.cpu_count() or 1)  # exports of one instance in hand; the others wait
+
+
+def build(frame: Frame) -> Service[State]:
+    """The exports service, yet to be started."""
+    objects = Objects(frame.bus)
+    documents = Documents(objects)
+    service: Service[State] = Service(
+        frame,
+        SERVICE,
+        state=ExportState | DocumentState,
+        decide=decide,
+        evolve=evolve,
+        view=ExportsView(),
+        queries=QUERIES,
+        look_up=documents.look_up,
+    )
+    renderer = Renderer(objects, frame.views, at_once=AT_ONCE)
+    exporter = Exporter(service.log, service.decider, documents, renderer)
+    consumer = EventConsumer(
+        frame.bus,
+        SERVICE,
+        "exports-renderer",
+        exporter.handle,
+        at_once=AT_ONCE,
+        grace=frame.settings.drain_seconds,
+    )
+    service.parts += [renderer, consumer]
+    service.routes.append(web.get("/exports/{id}/file", file_handler(service.model, objects)))
+    return service
