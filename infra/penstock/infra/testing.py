@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+from msgspec.structs import replace
 
 from penstock.infra.host import Build, Host, wait_ready
 from penstock.infra.nats_server import Durability, EmbeddedNats
@@ -48,14 +51,15 @@ def shared_nats(*, durability: Durability = "os") -> Iterator[str]:
 
 @asynccontextmanager
 async def running_system(
-    url: str, prefix: str, directory: Path, builders: Mapping[str, Build]
+    url: str, prefix: str, directory: Path, builders: Mapping[str, Build], **changed: Any
 ) -> AsyncIterator[Host]:
     """Services at the nats-server `url`, under a prefix of their own, with HTTP on a free port.
 
-    Every view has caught up when the block begins; its files are in `directory`.
+    Every view has caught up when the block begins; its files are in `directory`. `changed` are
+    settings other than a test's usual ones.
     """
-    settings = Settings(data=str(directory), prefix=prefix, http_port=0, durability="os")
-    host = Host(settings, url, builders, directory / "views")
+    usual = Settings(data=str(directory), prefix=prefix, http_port=0, durability="os")
+    host = Host(replace(usual, **changed), url, builders, directory / "views")
     try:
         await host.start()
         await wait_ready(host, 30)
