@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from penstock.client.discovery import connection_target
 from penstock.client.exports import Exports
+from penstock.client.notifications import Notifications
 from penstock.client.progress import Progress
 from penstock.client.search import Search
 from penstock.client.session import Session, caused_by, present_cause
@@ -24,7 +25,9 @@ class Penstock:
 
     `url` is one or more NATS addresses, comma-separated. Without it, PENSTOCK_NATS_URL (and
     PENSTOCK_NATS_CREDS) are taken, else the system that `penstock up` runs in this directory or
-    above it. `actor` is who acts, for the history; `timeout` is each call's, in seconds.
+    above it. `http_url` is the HTTP API's address, which only `notifications.listen` needs; without
+    it and `url`, PENSTOCK_HTTP_URL is taken, or that system's. `actor` is who acts, for the
+    history; `timeout` is each call's, in seconds.
     Raises Unavailable on entering if there is no system, with what to do about it.
     """
 
@@ -32,11 +35,13 @@ class Penstock:
         self,
         url: str | None = None,
         *,
+        http_url: str | None = None,
         actor: str | None = None,
         prefix: str = "penstock",
         timeout: float = 10.0,
     ) -> None:
         self._url = url
+        self._http_url = http_url
         self._actor = actor
         self._prefix = prefix
         self._timeout = timeout
@@ -54,6 +59,7 @@ class Penstock:
         )
         self.session = Session(self._bus, actor=self._actor, timeout=self._timeout)
         self.progress = Progress(self.session)
+        self.notifications = Notifications(self.session, self._http_url or target.http_url)
         self.search = Search(self.session)
         self.exports = Exports(self.session)
         return self

@@ -25,6 +25,7 @@ FOLDED = Counter("penstock_events_folded", "Events folded into the view", ["serv
 SEQUENCE = Gauge("penstock_view_sequence", "Last stream sequence in the view", ["service"])
 LAG = Gauge("penstock_view_lag", "Events stored and not yet folded", ["service"])
 DEAD_LETTERS = Counter("penstock_dead_letters", "Messages given up", ["service", "reason"])
+SOCKETS = Gauge("penstock_sockets", "WebSockets open")
 QUERIES = Counter("penstock_queries", "Queries answered", ["service", "name", "outcome"])
 
 

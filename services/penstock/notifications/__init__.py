@@ -1,0 +1,1 @@
+"""Notifications: inboxes, channels and their push to sockets. Owns PENSTOCK_EV_NOTIFICATIONS."""
