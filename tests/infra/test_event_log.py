@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +17,8 @@ from penstock.infra.event_log import Durability, EventLog, JetStreamEventLog, Lo
 from penstock.infra.streams import event_stream
 from penstock.infra.testing import shared_nats
 
-MakeEvent = Callable[..., Envelope]
+if TYPE_CHECKING:
+    from tests.infra.conftest import MakeEvent
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ class Bus:
         """Connect to the server(s) at `url` (comma-separated). Raises Unavailable.
 
         Once connected it reconnects for as long as it takes. What is sent meanwhile waits for
-        that; what was sent before and not yet answered by the server fails with ConnectionLost.
+        that; what was sent before and not yet answered fails with ConnectionLost.
         """
         bus = cls(Client(), Subjects(prefix), timeout=timeout)
         try:
@@ -84,7 +84,10 @@ class Bus:
                 await self.nc.flush(timeout=2)
         except NatsError as error:
             log.warning("closing with unsent messages: %s", error)
-        await self.nc.close()
+        try:
+            await self.nc.close()
+        except OSError as error:  # it tried to send them after all
+            log.warning("closing with unsent messages: %s", error)
         self._inbox.close()
 
     async def __aenter__(self) -> Bus:
@@ -108,7 +111,7 @@ class Bus:
         Raises StreamError (`err_code`), TooLarge, Unavailable; or Timeout or ConnectionLost, after
         which the message may or may not be stored.
         """
-        return ack_of((await self._ask(subject, body, headers, timeout, lost=True))[0])
+        return ack_of((await self._ask(subject, body, headers, timeout))[0])
 
     async def request(
         self,
@@ -118,14 +121,17 @@ class Bus:
         *,
         timeout: float | None = None,
     ) -> bytes:
-        """Ask one responder over core NATS. Raises Unavailable if there is none, or Timeout."""
+        """Ask one responder over core NATS.
+
+        Raises Unavailable if there is none, Timeout, or ConnectionLost.
+        """
         return content((await self._ask(subject, body, headers, timeout))[0], subject)
 
     async def api(self, verb: str, body: Any = None, *, timeout: float | None = None) -> Any:
         """A raw JetStream API request. Raises StreamError with the server's `err_code`."""
         subject = f"$JS.API.{verb}"
         payload = msgspec.json.encode(body) if body is not None else b""
-        replies = await self._ask(subject, payload, None, timeout, lost=True)
+        replies = await self._ask(subject, payload, None, timeout)
         return api_answer(replies[0], verb)
 
     async def direct_get(
@@ -139,10 +145,13 @@ class Bus:
         body = msgspec.json.encode(request)
         many = "batch" in request or "multi_last" in request
         subject = f"$JS.API.DIRECT.GET.{stream}"
-        return stored(await self._ask(subject, body, None, timeout, many=many, lost=True))
+        return stored(await self._ask(subject, body, None, timeout, many=many))
 
     def follow_up(self, *, timeout: float | None = None) -> tuple[str, asyncio.Future[list[Msg]]]:
-        """A reply subject, and the future of the one message that will come there."""
+        """A reply subject, and the future of the one message that will come there.
+
+        It may come over another connection than this one, should that be lost.
+        """
         return self._inbox.expect(self.timeout if timeout is None else timeout)
 
     async def _ask(
@@ -153,10 +162,9 @@ class Bus:
         timeout: float | None,
         *,
         many: bool = False,
-        lost: bool = False,
     ) -> list[Msg]:
         timeout = self.timeout if timeout is None else timeout
-        reply, future = self._inbox.expect(timeout, many=many, lost=lost)
+        reply, future = self._inbox.expect(timeout, many=many, lost=True)
         try:
             await self.publish(subject, body, headers, reply=reply)
         except PenstockError:

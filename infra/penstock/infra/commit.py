@@ -118,12 +118,13 @@ class GroupCommit:
 
     Two appends to one subject are never on their way together, since an expectation is checked
     against what was stored before the batch. A batch that is refused is taken apart and tried one
-    by one. What nobody waits for any more is not sent.
+    by one. What nobody waits for any more is not sent. `max_waiting` appends may wait at a time.
     """
 
-    def __init__(self, bus: Bus, *, timeout: float) -> None:
+    def __init__(self, bus: Bus, *, timeout: float, max_waiting: int = MAX_WAITING) -> None:
         self._bus = bus
         self._timeout = timeout
+        self._max_waiting = max_waiting
         self._count = 0
         # Each subject's appends in order; the first may be on its way. Those that are not and
         # could be are `ready`.
@@ -133,8 +134,8 @@ class GroupCommit:
 
     async def append(self, subject: str, bodies: Sequence[bytes], expected: int) -> int:
         """See `Commit.append`."""
-        if self._count >= MAX_WAITING:
-            raise Unavailable(f"{MAX_WAITING} appends are waiting; slow down and try again.")
+        if self._count >= self._max_waiting:
+            raise Unavailable(f"{self._count} appends are waiting; slow down and try again.")
         entry = _Waiting(subject, bodies, expected)
         self._enter(entry)
         if self._flusher is None or self._flusher.done():

@@ -17,7 +17,7 @@ SWEEP = 0.25  # seconds between two looks for what is late
 
 
 class ConnectionLost(Timeout):
-    """The connection ended before the server's answer came. What was asked may have happened."""
+    """The connection ended before the answer came. What was asked may have happened."""
 
     code, title, status = "connection-lost", "Connection lost", 503
 
@@ -30,8 +30,7 @@ def status_of(msg: Msg) -> str | None:
 class _Waiter:
     """Gathers the replies to one request: the first, or all until a status ends them.
 
-    `lost` tells whether the answer is lost with the connection, as the server's own answers are;
-    another client's still finds its way after a reconnect.
+    `lost` tells whether to give up when the connection is lost, since the request may be.
     """
 
     __slots__ = ("deadline", "future", "got", "lost", "many")
@@ -100,7 +99,7 @@ class Inbox:
             )
 
     def lose(self) -> None:
-        """The connection is gone, and with it the answers that the server was about to give."""
+        """The connection is gone, and with it the requests and answers on their way."""
         self._fail(
             [key for key, waiter in self._waiting.items() if waiter.lost],
             lambda: ConnectionLost("The connection was lost before the answer came; ask again."),
