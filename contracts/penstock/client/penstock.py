@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from penstock.client.cache import Cache
+from penstock.client.changes import Changes
 from penstock.client.discovery import connection_target
 from penstock.client.exports import Exports
 from penstock.client.notifications import Notifications
@@ -46,6 +48,7 @@ class Penstock:
         self._prefix = prefix
         self._timeout = timeout
         self._bus: Bus | None = None
+        self.cache = Cache()  # here already, for decorators at module level
 
     async def connect(self) -> Penstock:
         """Connect, as `async with` does."""
@@ -62,10 +65,13 @@ class Penstock:
         self.notifications = Notifications(self.session, self._http_url or target.http_url)
         self.search = Search(self.session)
         self.exports = Exports(self.session)
+        self.cache.connect(self.session)
+        self.changes = Changes(self.session, self.cache.changed)
         return self
 
     async def close(self) -> None:
         """Flush and disconnect."""
+        await self.cache.close()
         if self._bus:
             await self._bus.close()
 

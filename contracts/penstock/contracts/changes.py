@@ -1,4 +1,4 @@
-"""The application's own change events: "user 1 changed". Never any I/O."""
+"""The application's own change events: "user 1 changed", and what they concern. Never any I/O."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import msgspec
 
 from penstock.contracts.envelope import event
 
+SERVICE = "changes"
 
-@event("changes", "entity_changed")
+
+@event(SERVICE, "entity_changed")
 class EntityChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An entity of the application changed; caches let go of what depends on it.
 
@@ -19,3 +21,9 @@ class EntityChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     id: str
     tags: tuple[str, ...] = ()
     version: int | None = None
+
+
+def tags_of(change: EntityChanged) -> tuple[str, ...]:
+    """The tags that a change concerns, each once: `user`, `user:1` and those it names."""
+    named = (change.entity, f"{change.entity}:{change.id}", *change.tags)
+    return tuple(dict.fromkeys(named))

@@ -1,0 +1,1 @@
+"""Cache: invalidation by tag and by the application's changes. Owns PENSTOCK_EV_CACHE."""
