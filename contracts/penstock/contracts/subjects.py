@@ -71,6 +71,10 @@ class Subjects:
         """Where one attempt of a job waits for a worker."""
         return f"{self.prefix}.work.{token(queue)}.{priority}.{token(job)}"
 
+    def work_of(self, queue: str, priority: int) -> str:
+        """All work of one queue and priority (a wildcard)."""
+        return f"{self.prefix}.work.{token(queue)}.{priority}.*"
+
     def timer(self, service: str, id: str) -> str:
         """Where a timer is kept; publishing again replaces it."""
         return f"{self.prefix}.sched.at.{service}.{token(id)}"
@@ -78,6 +82,10 @@ class Subjects:
     def due(self, service: str, id: str) -> str:
         """Where a timer's message arrives when it is due."""
         return f"{self.prefix}.sched.due.{service}.{token(id)}"
+
+    def dues(self, service: str) -> str:
+        """All due messages of a service (a wildcard)."""
+        return f"{self.prefix}.sched.due.{service}.*"
 
     def dead(self, service: str) -> str:
         """Where a service puts what it could not decode, decide or deliver."""

@@ -1,0 +1,77 @@
+"""Durable pull consumers of a work stream, and the acknowledgements of what they deliver.
+
+Never pulls: that is for `lanes`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from penstock.infra.bus import Bus, StreamError
+
+NANOSECONDS = 1_000_000_000
+CONSUMER_EXISTS = 10148
+MOST_PULLS = 4096  # pulls of all clients that may wait at one consumer
+
+ACK = b"+ACK"
+NAK = b"-NAK"
+IN_PROGRESS = b"+WPI"
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """Which message a consumer delivered, for the `count`-th time."""
+
+    consumer: str
+    count: int
+    sequence: int
+
+
+def delivery(reply: str) -> Delivery:
+    """What the reply subject of a delivered message tells.
+
+    `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<position>.<time>.<pending>`, in newer
+    servers with `<domain>.<account>` after ACK and a token at the end (ADR-15).
+    """
+    fields = reply.split(".")
+    start = 3 if len(fields) == 9 else 5
+    return Delivery(fields[start], int(fields[start + 1]), int(fields[start + 2]))
+
+
+def nak_after(seconds: float) -> bytes:
+    """The acknowledgement that gives a message back, to be delivered after some seconds."""
+    return b'%s {"delay": %d}' % (NAK, int(seconds * NANOSECONDS))
+
+
+async def ensure_consumer(bus: Bus, stream: str, name: str, subject: str, ack_wait: float) -> float:
+    """Make the durable consumer `name` of `subject`; the seconds that it waits for an answer.
+
+    If it exists with another `ack_wait`, the longer one holds for as long as somebody uses it:
+    those who renew more often than needed do no harm, those who renew too rarely lose their work.
+    Raises StreamError, or Unavailable if there is no such stream yet.
+    """
+    config = {
+        "durable_name": name,
+        "filter_subject": subject,
+        "ack_policy": "explicit",
+        "ack_wait": int(ack_wait * NANOSECONDS),
+        "max_ack_pending": -1,  # each client bounds what it has in hand
+        "max_waiting": MOST_PULLS,
+    }
+    try:
+        info = await _create(bus, stream, config, "create")
+    except StreamError as error:
+        if error.err_code != CONSUMER_EXISTS:
+            raise
+        info = await bus.api(f"CONSUMER.INFO.{stream}.{name}")
+        in_use = bool(info["num_waiting"] or info["num_ack_pending"])
+        present = info["config"]["ack_wait"]
+        if present < config["ack_wait"] or (present > config["ack_wait"] and not in_use):
+            info = await _create(bus, stream, config, "update")
+    return float(info["config"]["ack_wait"]) / NANOSECONDS
+
+
+async def _create(bus: Bus, stream: str, config: dict[str, Any], action: str) -> Any:
+    verb = f"CONSUMER.CREATE.{stream}.{config['durable_name']}.{config['filter_subject']}"
+    return await bus.api(verb, {"stream_name": stream, "config": config, "action": action})

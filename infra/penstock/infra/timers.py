@@ -1,0 +1,47 @@
+"""Timers of a service: a message that arrives at its time. Never says what it means.
+
+Kept by the server as scheduled messages, so that they outlast every process:
+https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-51.md
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from penstock.infra.bus import Bus
+
+SCHEDULE = "Nats-Schedule"
+TARGET = "Nats-Schedule-Target"
+
+
+class Timers:
+    """One timer for each id. A due message arrives on `Subjects.due`, at least once."""
+
+    def __init__(self, bus: Bus, service: str) -> None:
+        self._bus = bus
+        self._service = service
+        self._stream = bus.subjects.stream("sched")
+
+    async def set(self, id: str, at: datetime, body: bytes) -> None:
+        """Send `body` at `at`, at once if that is past; replaces the timer that was there.
+
+        Raises Unavailable or Timeout: set it again then.
+        """
+        moment = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        headers = {
+            SCHEDULE: f"@at {moment}",
+            TARGET: self._bus.subjects.due(self._service, id),
+        }
+        await self._bus.publish_acked(self._bus.subjects.timer(self._service, id), body, headers)
+
+    async def cancel(self, id: str) -> None:
+        """Remove the timer, and its due message if that was not taken yet."""
+        await self._purge(self._bus.subjects.timer(self._service, id))
+        await self._purge(self._bus.subjects.due(self._service, id))
+
+    async def taken(self, id: str, sequence: int) -> None:
+        """The due message at `sequence` did its work; a later one of the same id stays."""
+        await self._purge(self._bus.subjects.due(self._service, id), seq=sequence + 1)
+
+    async def _purge(self, subject: str, **until: int) -> None:
+        await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": subject, **until})
