@@ -11,6 +11,7 @@ from penstock.client.cache import Cache
 from penstock.client.changes import Changes
 from penstock.client.discovery import connection_target
 from penstock.client.exports import Exports
+from penstock.client.jobs import Jobs
 from penstock.client.notifications import Notifications
 from penstock.client.progress import Progress
 from penstock.client.search import Search
@@ -62,6 +63,7 @@ class Penstock:
         )
         self.session = Session(self._bus, actor=self._actor, timeout=self._timeout)
         self.progress = Progress(self.session)
+        self.jobs = Jobs(self.session)
         self.notifications = Notifications(self.session, self._http_url or target.http_url)
         self.search = Search(self.session)
         self.exports = Exports(self.session)

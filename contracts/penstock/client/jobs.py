@@ -1,0 +1,152 @@
+"""`ps.jobs`: have work done, and see what became of it. Never runs a job: see `Worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from penstock.client.session import Session, state_of
+from penstock.contracts.answers import HistoryEntry, Question
+from penstock.contracts.errors import JobFailed, Timeout
+from penstock.contracts.jobs import (
+    SERVICE,
+    Backoff,
+    CancelJob,
+    EnqueueJob,
+    JobState,
+    ListJobs,
+    QueueDepth,
+    State,
+)
+
+
+class Jobs:
+    """Jobs, by an id that is given or made."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def enqueue(
+        self,
+        name: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        queue: str = "default",
+        priority: int = 5,
+        delay: float | timedelta = 0,
+        max_attempts: int = 3,
+        backoff: Backoff | None = None,
+        tags: Sequence[str] = (),
+        command_id: str | None = None,
+    ) -> JobState:
+        """Have the handler `name` run by a worker of `queue`, with `payload` as its arguments.
+
+        `priority` 9 goes first, 0 last; `delay` in seconds. The same `id`, name and payload again
+        give the job that there is; so does the same `command_id` when no id is given. Raises
+        Refused if `id` is another job's, TooLarge for a payload above 512 KB, InvalidMessage.
+        """
+        command = EnqueueJob(
+            name=name,
+            payload=dict(payload or {}),
+            queue=queue,
+            priority=priority,
+            delay=delay.total_seconds() if isinstance(delay, timedelta) else delay,
+            max_attempts=max_attempts,
+            backoff=backoff or Backoff(),
+            tags=tuple(tags),
+        )
+        id = id or command_id or uuid.uuid4().hex
+        return state_of(
+            await self._session.command(command, id=id, command_id=command_id), JobState
+        )
+
+    async def cancel(
+        self, id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobState:
+        """Cancel a job that waits or runs; a running handler is stopped at its worker's next look.
+
+        Raises NotFound, or Refused once it is completed or failed.
+        """
+        outcome = await self._session.command(
+            CancelJob(reason=reason), id=id, command_id=command_id
+        )
+        return state_of(outcome, JobState)
+
+    async def get_status(self, id: str) -> State:
+        """One word for how it stands, such as `processing`. Raises NotFound."""
+        return (await self.get(id)).state
+
+    async def get(self, id: str, *, at: str | int | None = None) -> JobState:
+        """The job now, or as it was `at` a sequence or time. Raises NotFound."""
+        return await self._session.get(SERVICE, id, JobState, at=at)
+
+    async def result(self, id: str, *, timeout: float = 60) -> Any:
+        """What the handler returned, once it has; `timeout` in seconds.
+
+        Raises JobFailed for a job that failed or was cancelled, Timeout if it goes on for longer.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                job = await self._ended(id)
+        except TimeoutError:
+            raise Timeout(
+                f"The job {id!r} did not end within {timeout} s; it may still do so.", id=id
+            ) from None
+        if job.state == "completed":
+            return job.result
+        raise _failure(job)
+
+    async def watch(self, id: str) -> AsyncIterator[JobState]:
+        """The present state and each newer one, to the end of the job.
+
+        Waits for a job that is not there yet, and through restarts of the service.
+        """
+        async for job in self._session.watch(SERVICE, id, JobState):
+            yield job
+            if job.is_over:
+                return
+
+    async def history(self, id: str) -> list[HistoryEntry]:
+        """Every event: what, who, why, when. Raises NotFound."""
+        return await self._session.history(SERVICE, id)
+
+    async def queues(self) -> list[QueueDepth]:
+        """How many jobs wait, are delayed and are processed, by queue and priority."""
+        found, _ = await self._session.ask(SERVICE, "queues", Question(), list[QueueDepth])
+        return found
+
+    async def list(
+        self,
+        *,
+        state: State | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> list[JobState]:
+        """Jobs, newest first; `before` is the last one's id, to page on."""
+        question = ListJobs(state=state, queue=queue, name=name, limit=limit, before=before)
+        found, _ = await self._session.ask(SERVICE, "list", question, list[JobState])
+        return found
+
+    async def _ended(self, id: str) -> JobState:
+        async for job in self._session.watch(SERVICE, id, JobState):
+            if job.is_over:
+                return job
+        raise AssertionError("a watch has no end of its own")
+
+
+def _failure(job: JobState) -> JobFailed:
+    if job.state == "cancelled":
+        why = f"was cancelled: {job.reason}" if job.reason else "was cancelled"
+    else:
+        error = f"{job.error.type}: {job.error.message}" if job.error else "no reason was kept"
+        why = f"failed after {job.attempt} attempt(s): {error}"
+    error_type = job.error.type if job.error else None
+    return JobFailed(
+        f"The job {job.id!r} ({job.name}) {why}.", id=job.id, state=job.state, error=error_type
+    )

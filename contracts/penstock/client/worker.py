@@ -1,0 +1,245 @@
+"""`Worker`: runs the handlers of an application for the jobs that wait. Talks to NATS alone.
+
+Never decides what becomes of a job: see `worker_decisions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from nats.aio.msg import Msg
+
+from penstock.client.penstock import Penstock
+from penstock.client.worker_attempt import Attempt, Station
+from penstock.client.worker_execution import STOPPING
+from penstock.client.worker_handlers import Handler
+from penstock.client.worker_leases import Leases
+from penstock.client.worker_threads import Threads
+from penstock.contracts.envelope import decode, unwrap
+from penstock.contracts.errors import InvalidMessage, Unavailable
+from penstock.contracts.jobs import PRIORITIES, SERVICE, JobReady
+from penstock.contracts.subjects import Subjects, token
+from penstock.infra.consumers import delivery, nak_after
+from penstock.infra.event_log import Durability, JetStreamEventLog
+from penstock.infra.lanes import Lane, Lanes
+from penstock.infra.timers import Timers
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+FLUSH = 5.0  # seconds for storing how the last jobs ended
+FIRST_REFUSAL, LONGEST_REFUSAL = (
+    0.5,
+    10.0,
+)  # seconds that an item without a handler here waits for another worker
+
+
+class Worker:
+    """Takes jobs from `queues` and runs up to `concurrency` of them at a time.
+
+    Use `run()` as the program, or `async with worker` beside other work. Async handlers run on the
+    loop, others in threads. `lease` is in seconds: a worker that dies is noticed after that, and
+    its jobs go elsewhere. On shutdown running jobs get `grace` seconds to end; then they are given
+    back without spending an attempt. `url` and `prefix` are as for `Penstock`; `durability` is the
+    system's own setting, which decides how fast events are stored and nothing else.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        queues: Sequence[str] = ("default",),
+        concurrency: int = 10,
+        lease: float = 5.0,
+        grace: float = 20.0,
+        name: str | None = None,
+        prefix: str = "penstock",
+        durability: Durability = "fsync",
+    ) -> None:
+        if concurrency < 1 or lease < 1 or not queues:
+            raise ValueError("A worker needs a queue, a concurrency and a lease of at least 1.")
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._url = url
+        self._queues = tuple(dict.fromkeys(queues))
+        self._concurrency = concurrency
+        self._lease = lease
+        self._grace = grace
+        self._prefix = prefix
+        self._durability = durability
+        self._handlers: dict[str, Handler] = {}
+        self._unknown: set[str] = set()
+        self._attempts: dict[asyncio.Task[None], Attempt] = {}
+        self._open: AsyncExitStack | None = None
+
+    def register_handler(self, name: str) -> Callable[[F], F]:
+        """Run the function below for jobs called `name`, payload fields as its arguments.
+
+        Arguments are checked against the annotations, and a parameter annotated `JobContext` gets
+        the job. Raises TypeError for a function that cannot be called so, ValueError for a name
+        that is taken.
+        """
+
+        def register(function: F) -> F:
+            if name in self._handlers:
+                raise ValueError(f"There is a handler for {name!r} already.")
+            self._handlers[name] = Handler(name, function)
+            return function
+
+        return register
+
+    # -- running -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then drain; a second signal cuts the grace short.
+
+        Raises Unavailable if there is no system to work for.
+        """
+        asyncio.run(self._run())
+
+    async def serve(self) -> None:
+        """Work until cancelled, then drain. Raises Unavailable, also if leases cannot be kept."""
+        async with self:
+            await self._broken
+
+    async def __aenter__(self) -> Worker:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Take no new work, finish or give back what is running, disconnect."""
+        stack, self._open = self._open, None
+        if stack is not None:
+            async with stack:
+                await self._lanes.stop()
+                await self._finish()
+
+    def problem(self) -> str | None:
+        """Why this worker does not do its work, or None."""
+        if self._open is None:
+            return "it is not running"
+        if not self._station.ps.session.bus.nc.is_connected:
+            return "it is not connected to NATS"
+        return "its leases are not renewed" if self._broken.done() else self._lanes.problem()
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """Names of jobs that came to this worker and that it has no handler for."""
+        return frozenset(self._unknown)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        serving = asyncio.create_task(self.serve())
+
+        def stop() -> None:
+            if serving.cancelling():
+                self._hand_back()
+            else:
+                serving.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        await asyncio.wait({serving})
+        if not serving.cancelled():
+            await serving
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ps = await stack.enter_async_context(self._connection())
+        leases = Leases(self._connection(), self._lease, self._lost_leases)
+        threads = Threads(self._concurrency, self.name)
+        bus = ps.session.bus
+        event_log = JetStreamEventLog(bus, SERVICE, durability=self._durability)
+        self._station = Station(self.name, ps, event_log, Timers(bus, SERVICE), leases, threads)
+        self._lanes = Lanes(
+            bus,
+            bus.subjects.stream("work"),
+            [lane(bus.subjects, queue, p) for queue in self._queues for p in PRIORITIES],
+            capacity=self._concurrency,
+            ack_wait=self._lease,
+            take=self._take,
+        )
+        stack.callback(threads.stop)
+        await leases.start()
+        stack.push_async_callback(leases.stop)
+        await self._lanes.start()
+
+    def _connection(self) -> Penstock:
+        return Penstock(self._url, actor=self.name, prefix=self._prefix)
+
+    def _lost_leases(self) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(
+                Unavailable("The leases are no longer renewed; see the log.")
+            )
+
+    # -- work --------------------------------------------------------------------------------
+
+    async def _take(self, msg: Msg) -> None:
+        try:
+            work = decode(msg.data)
+            ready: JobReady = unwrap(work)
+        except InvalidMessage as error:  # by a newer version, whose workers can read it
+            await self._refuse(msg, f"of type {error.fields.get('path')}", str(error))
+            return
+        handler = self._handlers.get(ready.name)
+        if handler is None:
+            await self._refuse(msg, ready.name, "this worker has no handler for it")
+            return
+        attempt = Attempt(self._station, handler, work, ready, msg.reply)
+        task = asyncio.create_task(attempt.run(), name=f"job-{work.subject}")
+        self._attempts[task] = attempt
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._attempts[task]
+        self._lanes.done()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("%s: the worker failed", task.get_name(), exc_info=error)
+
+    async def _refuse(self, msg: Msg, name: str, why: str) -> None:
+        """Give an item back so that another worker may take it, a little later each time."""
+        if name not in self._unknown:
+            self._unknown.add(name)
+            log.warning("jobs %r are left to other workers: %s", name, why)
+        delay = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2 ** min(delivery(msg.reply).count - 1, 10))
+        await self._station.ps.session.bus.publish(msg.reply, nak_after(delay))
+        self._lanes.done()
+
+    # -- draining ----------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        """Wait for what runs; what is left after the grace is cancelled and given back."""
+        await self._wait_for_attempts(self._grace)
+        self._hand_back()
+        await self._wait_for_attempts(STOPPING + FLUSH)
+        left = list(self._attempts)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._station.log.close()
+
+    async def _wait_for_attempts(self, seconds: float) -> None:
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=seconds)
+
+    def _hand_back(self) -> None:
+        for attempt in self._attempts.values():
+            attempt.stop("shutdown")
+
+
+def lane(subjects: Subjects, queue: str, priority: int) -> Lane:
+    """The consumer of one queue and priority, which all workers share."""
+    return Lane(f"{token(queue)}-{priority}", subjects.work_of(queue, priority), priority)

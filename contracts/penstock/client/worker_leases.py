@@ -1,0 +1,118 @@
+"""Keeps the leases of the jobs in hand, in a thread and on a connection of its own.
+
+So a handler that blocks the event loop does not lose its job. Notices jobs that moved on without
+their worker. Never runs, stores or acknowledges anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from penstock.client.penstock import Penstock
+from penstock.contracts.errors import PenstockError
+from penstock.contracts.jobs import SERVICE
+from penstock.infra.bus import Bus
+from penstock.infra.consumers import IN_PROGRESS
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 100  # jobs looked up in one request
+CONNECT_SECONDS = 15.0
+
+
+class Held:
+    """A work item in hand. `sequence` is its JobStarted's, once there is one; `lost` is called on
+    the worker's loop when the job has moved on from there.
+    """
+
+    __slots__ = ("id", "lost", "reply", "sequence")
+
+    def __init__(self, id: str, reply: str, lost: Callable[[], None]) -> None:
+        self.id = id
+        self.reply = reply
+        self.lost = lost
+        self.sequence = 0
+
+
+class Leases:
+    """Renews what it holds every third of `lease` seconds, from `start` to `stop`."""
+
+    def __init__(self, connection: Penstock, lease: float, failed: Callable[[], None]) -> None:
+        self._connection = connection
+        self._interval = lease / 3
+        self._failed = failed
+        self._held: set[Held] = set()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="penstock-leases", daemon=True)
+
+    async def start(self) -> None:
+        """Connect and begin. Raises Unavailable."""
+        self._worker = asyncio.get_running_loop()
+        self._connected = self._worker.create_future()
+        self._thread.start()
+        await asyncio.wait_for(self._connected, CONNECT_SECONDS)
+
+    async def stop(self) -> None:
+        """Renew nothing more, and disconnect."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopped.set)
+            await asyncio.to_thread(self._thread.join, CONNECT_SECONDS)
+
+    def hold(self, held: Held) -> None:
+        """Renew from now on."""
+        with self._lock:
+            self._held.add(held)
+
+    def release(self, held: Held) -> None:
+        """Renew no more."""
+        with self._lock:
+            self._held.discard(held)
+
+    # -- in the thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._keep())
+        except PenstockError as error:
+            self._worker.call_soon_threadsafe(self._connected.set_exception, error)
+        except BaseException:
+            log.exception("leases are no longer renewed")
+            self._worker.call_soon_threadsafe(self._failed)
+            raise
+
+    async def _keep(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        async with self._connection as ps:
+            self._worker.call_soon_threadsafe(self._connected.set_result, None)
+            while not self._stopped.is_set():
+                try:
+                    await asyncio.wait_for(self._stopped.wait(), self._interval)
+                except TimeoutError:
+                    await self._renew(ps.session.bus)
+
+    async def _renew(self, bus: Bus) -> None:
+        with self._lock:
+            held = list(self._held)
+        try:
+            for one in held:
+                await bus.publish(one.reply, IN_PROGRESS)
+            started = [one for one in held if one.sequence]
+            for first in range(0, len(started), AT_ONCE):
+                await self._look_for_lost(bus, started[first : first + AT_ONCE])
+        except PenstockError as error:
+            log.warning("leases could not be renewed or looked after now: %s", error)
+
+    async def _look_for_lost(self, bus: Bus, held: Sequence[Held]) -> None:
+        subjects = [bus.subjects.event(SERVICE, one.id) for one in held]
+        stream = bus.subjects.event_stream(SERVICE)
+        request = {"multi_last": sorted(set(subjects))}
+        found = await bus.direct_get(stream, request, timeout=self._interval)
+        last = {message.subject: message.sequence for message in found}
+        for one, subject in zip(held, subjects, strict=True):
+            if last.get(subject, 0) > one.sequence:
+                self.release(one)
+                self._worker.call_soon_threadsafe(one.lost)

@@ -1,0 +1,65 @@
+"""Brings work items, timers and withdrawals in line with the log. Never decides and never runs.
+
+Every step may be done again: an item is known by its Nats-Msg-Id and fenced by its sequence, a
+timer replaces itself.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import assert_never
+
+from penstock.contracts.envelope import Envelope, encode, wrap
+from penstock.contracts.jobs import SERVICE, JobReady, JobState, timer
+from penstock.contracts.subjects import MSG_ID
+from penstock.infra.bus import Bus
+from penstock.infra.decider import Aggregate
+from penstock.infra.timers import Timers
+from penstock.jobs.domain import Offer, Wait, Withdraw, next_step
+
+
+class Dispatch:
+    """What becomes of a job outside of its events."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._timers = Timers(bus, SERVICE)
+        self._work = bus.subjects.stream("work")
+
+    async def effect(self, job: Aggregate[JobState], _: Envelope) -> None:
+        """Do what the job's present state asks for; see `Decider`."""
+        if job.state is None or job.last is None:
+            return
+        match next_step(job.state, job.sequence):
+            case Offer(ready):
+                await self.offer(job.state, job.last, ready)
+            case Wait(run_at):
+                message = timer(job.last, job.sequence)
+                await self._timers.set(job.id, run_at, encode(message))
+            case Withdraw():
+                await self._withdraw(job.state)
+            case None:
+                pass
+            case never:
+                assert_never(never)
+
+    async def offer(self, state: JobState, last: Envelope, ready: JobReady) -> None:
+        """Give workers an item. Raises Unavailable, or Timeout: offer it again then."""
+        item = wrap(
+            ready,
+            id=f"{state.id}:{ready.sequence}",
+            subject=state.id,
+            time=datetime.now(UTC),
+            correlationid=last.correlationid,
+            cause=last,
+            actor=last.actor,
+            version=last.version,
+            traceparent=last.traceparent,
+        )
+        subject = self._bus.subjects.work(state.queue, state.priority, state.id)
+        await self._bus.publish_acked(subject, encode(item), {MSG_ID: item.id})
+
+    async def _withdraw(self, state: JobState) -> None:
+        subject = self._bus.subjects.work(state.queue, state.priority, state.id)
+        await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
+        await self._timers.cancel(state.id)

@@ -1,0 +1,97 @@
+"""Takes the timers of jobs whose time has come, and offers those jobs to workers.
+
+Never changes a job: a timer that comes late finds that the job has moved on, and does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from nats.aio.msg import Msg
+
+from penstock.contracts.envelope import decode, unwrap
+from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
+from penstock.contracts.jobs import SERVICE, JobDue, JobState
+from penstock.contracts.subjects import untoken
+from penstock.infra.bus import Bus
+from penstock.infra.consumers import ACK, delivery, nak_after
+from penstock.infra.dead_letters import bury
+from penstock.infra.decider import Load
+from penstock.infra.lanes import Lane, Lanes
+from penstock.infra.timers import Timers
+from penstock.jobs.dispatch import Dispatch
+from penstock.jobs.domain import ready
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64
+ACK_WAIT = 10.0  # seconds until a due timer is given to another instance
+RETRY = 1.0  # seconds until it is tried again here
+
+
+class DueJobs:
+    """A part of the service; several instances share the due timers."""
+
+    def __init__(self, bus: Bus, load: Load[JobState], dispatch: Dispatch) -> None:
+        self._bus = bus
+        self._load = load
+        self._dispatch = dispatch
+        self._timers = Timers(bus, SERVICE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes = Lanes(
+            bus,
+            bus.subjects.stream("sched"),
+            [Lane("jobs-due", bus.subjects.dues(SERVICE))],
+            capacity=AT_ONCE,
+            ack_wait=ACK_WAIT,
+            take=self._take,
+        )
+
+    async def start(self) -> None:
+        """Begin to take due timers."""
+        await self._lanes.start()
+
+    async def stop(self) -> None:
+        """Finish those in hand."""
+        await self._lanes.stop()
+        await asyncio.gather(*self._tasks)
+
+    def problem(self) -> str | None:
+        """See `Part.problem`."""
+        found = self._lanes.problem()
+        return f"its timers: {found}" if found else None
+
+    async def _take(self, msg: Msg) -> None:
+        task = asyncio.create_task(self._handle(msg), name="job-due")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._lanes.done()
+
+    async def _handle(self, msg: Msg) -> None:
+        """Offer the job, remove the message, and only then acknowledge it."""
+        try:
+            await self._offer(msg)
+            id = untoken(msg.subject.rpartition(".")[2])
+            await self._timers.taken(id, delivery(msg.reply).sequence)
+            await self._bus.publish(msg.reply, ACK)
+        except PenstockError as error:
+            log.warning("a due job waits: %s", error)
+            await self._bus.publish(msg.reply, nak_after(RETRY))
+
+    async def _offer(self, msg: Msg) -> None:
+        """Offer the job of a due message if it still waits for it."""
+        try:
+            message = decode(msg.data)
+            due: JobDue = unwrap(message)
+        except InvalidMessage as error:
+            await bury(self._bus, SERVICE, subject=msg.subject, body=msg.data, error=error)
+            return
+        job = await self._load(message.subject)
+        if 0 < job.sequence < due.sequence:
+            raise Unavailable("The replica that was asked for the job's events lags behind.")
+        if job.sequence == due.sequence and job.state is not None and job.last is not None:
+            await self._dispatch.offer(job.state, job.last, ready(job.state, job.sequence))

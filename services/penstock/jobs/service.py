@@ -1,0 +1,28 @@
+"""Wires jobs into the frame of a service."""
+
+from __future__ import annotations
+
+from penstock.contracts.jobs import SERVICE, JobState
+from penstock.infra.service import Frame, Service
+from penstock.jobs.dispatch import Dispatch
+from penstock.jobs.domain import decide, evolve
+from penstock.jobs.due import DueJobs
+from penstock.jobs.views import QUERIES, JobsView
+
+
+def build(frame: Frame) -> Service[JobState]:
+    """The jobs service, yet to be started."""
+    dispatch = Dispatch(frame.bus)
+    service = Service(
+        frame,
+        SERVICE,
+        state=JobState,
+        decide=decide,
+        evolve=evolve,
+        view=JobsView(),
+        queries=QUERIES,
+        effect=dispatch.effect,
+        cached=0,  # workers append to jobs too
+    )
+    service.parts.append(DueJobs(frame.bus, service.decider.load, dispatch))
+    return service
