@@ -6,7 +6,6 @@ import asyncio
 import csv
 import hashlib
 import io
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -30,10 +29,7 @@ from penstock.contracts.exports import (
     Segment,
     document_key,
 )
-from penstock.exports.service import build
-from penstock.infra.host import Host
 from penstock.infra.objects import Damaged
-from penstock.infra.testing import running_system
 
 TALK = Document(
     title="A talk",
@@ -43,18 +39,6 @@ TALK = Document(
     ),
     metadata={"language": "en"},
 )
-
-
-@pytest.fixture
-async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Host]:
-    async with running_system(nats_url, prefix, tmp_path, {"exports": build}) as host:
-        yield host
-
-
-@pytest.fixture
-async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
-    async with Penstock(nats_url, prefix=prefix, actor="tester") as client:
-        yield client
 
 
 @pytest.fixture
@@ -105,7 +89,7 @@ async def test_a_completed_export_tells_all_about_its_file_and_its_source(ps: Pe
 
 
 async def test_an_export_is_of_the_version_that_was_there_when_it_was_asked_for(
-    nats_url: str, prefix: str, tmp_path: Path, ps: Penstock
+    ps: Penstock,
 ) -> None:
     await ps.exports.put("talk", "t", TALK)
     first = await ps.exports.export("talk", "t", "txt")
@@ -283,6 +267,6 @@ async def test_a_file_that_somebody_replaced_is_not_given_out(
     assert not (tmp_path / "out.txt").exists()
 
 
-async def test_a_file_that_is_not_there_yet_is_refused(ps: Penstock) -> None:
-    with pytest.raises(NotFound):
+async def test_the_file_of_an_unknown_export_is_not_found(ps: Penstock) -> None:
+    with pytest.raises(NotFound, match="knows no 'never'"):
         await ps.exports.read("never")

@@ -7,12 +7,13 @@ exported.
 from __future__ import annotations
 
 import logging
+import uuid
 from datetime import UTC, datetime
 
 import msgspec
 
 from penstock.contracts.envelope import Envelope, type_of, unwrap, wrap
-from penstock.contracts.errors import InvalidMessage, NotFound
+from penstock.contracts.errors import InvalidMessage, NotFound, Unavailable
 from penstock.contracts.exports import (
     ExportCompleted,
     ExportFailed,
@@ -30,9 +31,9 @@ from penstock.infra.objects import Damaged
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 5  # beginnings of an export that never reached an end
+ATTEMPTS = 10  # beginnings of an export that never reached an end
 _REQUESTED = str(type_of(ExportRequested))
-_AT_FAULT = (InvalidMessage, NotFound, Damaged, RenderedTooLong)  # trying again would not help
+_AT_FAULT = (InvalidMessage, NotFound, Damaged, RenderedTooLong)  # each says what to do
 
 
 class Exporter:
@@ -78,22 +79,26 @@ class Exporter:
         except _AT_FAULT as error:
             log.info("export %s failed: %s", event.subject, error)
             return ExportFailed(error=str(error))
+        except Unavailable:
+            raise
+        except OSError as error:
+            raise Unavailable(f"The file cannot be written: {error.strerror}.") from error
+        except Exception as error:
+            log.exception("export %s failed", event.subject)
+            return ExportFailed(error=f"Writing failed: {type(error).__name__}; see the log.")
         return ExportCompleted(file=file)
 
     async def _append(self, cause: Envelope, export: Aggregate[State], data: msgspec.Struct) -> int:
-        version = export.version + 1
         event = wrap(
             data,
-            id=f"{cause.id}:{version}",
+            # Of its own, also for the same step by another instance: the second is to conflict.
+            id=uuid.uuid4().hex,
             subject=export.id,
             time=datetime.now(UTC),
             correlationid=cause.correlationid,
             cause=cause,
             actor=cause.actor,
-            version=version,
+            version=export.version + 1,
             traceparent=cause.traceparent,
         )
-        # Without a command id: instances at work on one export have the same cause, and the one
-        # that comes second is to conflict.
-        appended = await self._log.append([event], expected=export.sequence, command_id="")
-        return appended.sequence
+        return (await self._log.append([event], expected=export.sequence)).sequence
