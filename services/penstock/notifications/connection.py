@@ -71,16 +71,27 @@ class Connection:
     async def serve(self) -> None:
         """Read to the end of the socket."""
         self._end = self._close_in(self._limits.to_connect, Close.STALE, "no connect in time")
+        reading = asyncio.create_task(self._read())
         try:
-            async for line in self._lines():
-                await self._take(line)
+            await asyncio.wait((reading, self.outlet.closing), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for timer in (self._pulse, self._end):
-                if timer:
-                    timer.cancel()
-            for subscription in self._reads.values():
-                subscription.end()
-            await self.outlet.closed()
+            reading.cancel()
+            await asyncio.wait((reading,))
+            self._let_go()
+            await self.outlet.finish()
+        if not reading.cancelled():
+            reading.result()  # raises what went wrong, if anything did
+
+    async def _read(self) -> None:
+        async for line in self._lines():
+            await self._take(line)
+
+    def _let_go(self) -> None:
+        for timer in (self._pulse, self._end):
+            if timer:
+                timer.cancel()
+        for subscription in self._reads.values():
+            subscription.end()
 
     async def _lines(self) -> AsyncIterator[str]:
         async for message in self._socket:

@@ -7,16 +7,20 @@ no queue and no task beside it. A client beyond the bound is closed and catches 
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from aiohttp import WSMsgType, web
 
 from penstock.contracts.push import Close
+
+log = logging.getLogger(__name__)
 
 
 class Outlet:
     """Writes to one socket; after `close` nothing is written any more.
 
     `bound`: bytes that may wait for the client. `to_close`: seconds it has to answer a close.
+    `closing` is done as soon as the socket is to be closed.
     """
 
     def __init__(
@@ -31,11 +35,11 @@ class Outlet:
         self._transport = transport
         self._bound = bound
         self._to_close = to_close
-        self._closing: asyncio.Task[None] | None = None
+        self.closing: asyncio.Future[tuple[Close, str]] = asyncio.get_running_loop().create_future()
 
     def write(self, frames: bytes) -> None:
         """Write whole frames now; closes the socket if its client is too slow for them."""
-        if self._closing is not None or self._transport.is_closing():
+        if self.closing.done() or self._transport.is_closing():
             return
         if self._transport.get_write_buffer_size() > self._bound:
             self.close(Close.SLOW, "too slow; connect again and go on from your position")
@@ -47,21 +51,23 @@ class Outlet:
         await self._socket.send_frame(message, WSMsgType.TEXT)
 
     def close(self, code: Close, reason: str) -> None:
-        """Begin to close; the first reason counts."""
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(code, reason))
+        """Let the socket be closed; the first reason counts."""
+        if not self.closing.done():
+            self.closing.set_result((code, reason))
 
-    async def closed(self) -> None:
-        """Wait for the end of a close that was begun."""
-        if self._closing is not None:
-            await self._closing
+    async def finish(self) -> None:
+        """Close it, if it is to be closed. Nobody may read from the socket meanwhile.
 
-    async def _close(self, code: Close, reason: str) -> None:
+        aiohttp would otherwise end the connection before the client has read the close.
+        """
+        if not self.closing.done():
+            return
+        code, reason = self.closing.result()
         try:
             async with asyncio.timeout(self._to_close):
                 await self._socket.close(code=code, message=reason.encode(), drain=False)
         except TimeoutError:
-            pass  # the client does not answer; its connection is cut below
+            log.debug("a client did not answer the close %s", code)
         finally:
             # A transport that is closed with a full buffer waits for its client for ever.
             if self._transport.get_write_buffer_size():
