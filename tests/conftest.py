@@ -12,6 +12,18 @@ from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.testing import shared_nats
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rounds", type=int, default=10, help="how often a fault test injects its fault (10)"
+    )
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often to inject a fault: few times in CI, `--rounds` by hand."""
+    return int(request.config.getoption("--rounds"))
+
+
 @pytest.fixture(scope="session")
 def nats_url() -> Iterator[str]:
     """The URL of the one nats-server of this test session: begin every subject with `prefix`."""

@@ -3,6 +3,53 @@
 from penstock.client.penstock import Penstock
 from penstock.client.worker import Worker
 from penstock.client.worker_context import JobContext, PermanentFailure
-from penstock.contracts.jobs import Backoff
+from penstock.contracts.answers import HistoryEntry
+from penstock.contracts.errors import (
+    Conflict,
+    ExportFailed,
+    InvalidMessage,
+    JobFailed,
+    LeaseLost,
+    NotFound,
+    PenstockError,
+    Refused,
+    Timeout,
+    TooLarge,
+    Unavailable,
+)
+from penstock.contracts.exports import Document, Segment
+from penstock.contracts.jobs import Backoff, JobState
+from penstock.contracts.notifications import Inbox, InboxItem, Notification
+from penstock.contracts.progress import ProgressState
+from penstock.contracts.search import SearchDocument, SearchHit, SearchHits, SearchQuery
 
-__all__ = ["Backoff", "JobContext", "Penstock", "PermanentFailure", "Worker"]
+__all__ = [
+    "Backoff",
+    "Conflict",
+    "Document",
+    "ExportFailed",
+    "HistoryEntry",
+    "Inbox",
+    "InboxItem",
+    "InvalidMessage",
+    "JobContext",
+    "JobFailed",
+    "JobState",
+    "LeaseLost",
+    "NotFound",
+    "Notification",
+    "Penstock",
+    "PenstockError",
+    "PermanentFailure",
+    "ProgressState",
+    "Refused",
+    "SearchDocument",
+    "SearchHit",
+    "SearchHits",
+    "SearchQuery",
+    "Segment",
+    "Timeout",
+    "TooLarge",
+    "Unavailable",
+    "Worker",
+]

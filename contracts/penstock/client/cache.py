@@ -9,7 +9,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import msgspec
 
@@ -87,15 +87,37 @@ class Cache:
         """
         await self._through.reader.entries.remove(checked_key(key))
 
+    @overload
     async def get_or_set(
         self,
         key: str,
-        factory: Callable[[], Awaitable[T]] | Callable[[], T],
+        factory: Callable[[], Awaitable[T]],
         *,
         ttl: Lifetime = None,
         tags: Sequence[str] = (),
         returns: Any = None,
-    ) -> T:
+    ) -> T: ...
+
+    @overload
+    async def get_or_set(
+        self,
+        key: str,
+        factory: Callable[[], T],
+        *,
+        ttl: Lifetime = None,
+        tags: Sequence[str] = (),
+        returns: Any = None,
+    ) -> T: ...
+
+    async def get_or_set(
+        self,
+        key: str,
+        factory: Callable[[], Any],
+        *,
+        ttl: Lifetime = None,
+        tags: Sequence[str] = (),
+        returns: Any = None,
+    ) -> Any:
         """The value of `key`, else what `factory` gives, which is then stored.
 
         A hit costs one round trip. The factory runs once at a time for a key and process, and goes
@@ -111,8 +133,7 @@ class Cache:
             lifetime=_seconds(ttl),
             tags=checked_tags(tags),
         )
-        value: T = await self._through.get_or_make(recipe)
-        return value
+        return await self._through.get_or_make(recipe)
 
     def cached(
         self, prefix: str, *, ttl: Lifetime = None, tags: Sequence[str] = (), version: int = 1

@@ -145,8 +145,12 @@ def _failure(job: JobState) -> JobFailed:
         why = f"was cancelled: {job.reason}" if job.reason else "was cancelled"
     else:
         error = f"{job.error.type}: {job.error.message}" if job.error else "no reason was kept"
-        why = f"failed after {job.attempt} attempt(s): {error}"
-    error_type = job.error.type if job.error else None
+        attempts = "1 attempt" if job.attempt == 1 else f"{job.attempt} attempts"
+        why = f"failed after {attempts}: {error}"
     return JobFailed(
-        f"The job {job.id!r} ({job.name}) {why}.", id=job.id, state=job.state, error=error_type
+        f"The job {job.id!r} ({job.name}) {why.rstrip('.')}.",
+        id=job.id,
+        state=job.state,
+        error=job.error.type if job.error else None,
+        message=job.error.message if job.error else job.reason,
     )

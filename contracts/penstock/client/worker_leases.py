@@ -71,17 +71,20 @@ class Leases:
         with self._lock:
             self._held.discard(held)
 
+    def _ended(self, error: Exception) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(error)
+            return
+        log.error("leases are no longer renewed", exc_info=error)
+        self._failed()
+
     # -- in the thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             asyncio.run(self._keep())
-        except PenstockError as error:
-            self._worker.call_soon_threadsafe(self._connected.set_exception, error)
-        except BaseException:
-            log.exception("leases are no longer renewed")
-            self._worker.call_soon_threadsafe(self._failed)
-            raise
+        except Exception as error:  # noqa: BLE001 - raised by `start`, or ends the worker
+            self._worker.call_soon_threadsafe(self._ended, error)
 
     async def _keep(self) -> None:
         self._loop = asyncio.get_running_loop()
