@@ -22,6 +22,7 @@ from support.processes import kill_tree
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
 DEMO = [sys.executable, "-m", "penstock.cli", "demo", "--query", "harvest"]
 LONGEST = 90.0
+TEXTS, PASSAGES, CUES = 7, 24, 10
 Logs = dict[str, list[Recorded]]
 
 pytestmark = [
@@ -31,13 +32,13 @@ pytestmark = [
 
 
 def write_files(directory: Path) -> list[str]:
-    """Four texts of some passages each, and one with times."""
-    for number in range(4):
-        passages = [f"Harvest {number}.{i}: the barns stood open." for i in range(12)]
+    """Texts of some passages each, and subtitles, which have times."""
+    for number in range(TEXTS):
+        passages = [f"Harvest {number}.{i}: the barns stood open." for i in range(PASSAGES)]
         (directory / f"text{number}.txt").write_text("\n\n".join(passages) + "\n")
-    cues = [f"{i + 1}\n00:00:{i:02},000 --> 00:00:{i:02},900\nharvest {i}\n" for i in range(10)]
+    cues = [f"{i + 1}\n00:00:{i:02},000 --> 00:00:{i:02},900\nharvest {i}\n" for i in range(CUES)]
     (directory / "cues.srt").write_text("\n".join(cues))
-    return [f"text{number}.txt" for number in range(4)] + ["cues.srt"]
+    return [f"text{number}.txt" for number in range(TEXTS)] + ["cues.srt"]
 
 
 async def stored(directory: Path) -> Logs:
@@ -98,8 +99,8 @@ def assert_nothing_doubled(logs: Logs, files: list[str]) -> None:
     assert times(logs, "jobs", "completed") == len(files)
     assert times(logs, "progress", "created") == len(files)
     assert times(logs, "progress", "completed") == len(files)
-    assert times(logs, "search", "document_indexed") == 4 * 12 + 10
-    assert times(logs, "exports", "completed") == 4 * 3 + 4
+    assert times(logs, "search", "document_indexed") == TEXTS * PASSAGES + CUES
+    assert times(logs, "exports", "completed") == TEXTS * 3 + 4
     assert times(logs, "notifications", "sent") == len(files)
 
 
@@ -117,7 +118,7 @@ def test_a_killed_demo_completes_the_same_jobs_when_started_again(
         directory = tmp_path / str(number)
         directory.mkdir()
         files = write_files(directory)
-        delay = chance.uniform(0.0, 2.0)
+        delay = chance.uniform(0.0, 1.5)
         killed_in_the_middle(directory, files, delay)
         before = asyncio.run(stored(directory))
         cut_short += times(before, "jobs", "completed") < len(files)
