@@ -324,6 +324,7 @@ async def test_a_client_that_never_reads_is_cut_off(
         while "penstock_sockets 1.0\n" not in await (await http.get("/metrics")).text():
             await asyncio.sleep(0.05)
     assert not witness.socket.closed
+    assert await stuck.closed() == 1006  # what waited for it was let go, not kept for ever
 
 
 async def test_draining_tells_every_socket_to_come_back(host: Host, open_wire: Open) -> None:

@@ -43,8 +43,10 @@ async def test_an_inbox_lists_newest_first_and_counts_what_is_unread(ps: Penstoc
 async def test_what_was_read_is_no_longer_counted_however_often_it_is_said(ps: Penstock) -> None:
     sent = [await ps.notifications.send("u", {}, id=f"n{n}") for n in range(5)]
     await ps.notifications.mark_read("u", ["n3", "unknown"])
+    once = await ps.notifications.inbox("u")
     await ps.notifications.mark_read("u", "n3")
     inbox = await ps.notifications.inbox("u")
+    assert inbox.items == once.items  # with the time at which it was first read
     assert inbox.unread == 4
     assert [item.id for item in inbox.items if item.read] == ["n3"]
     await ps.notifications.mark_read("u", through=sent[1].sequence)

@@ -57,11 +57,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Connect(Part, frozen=True, kw_only=True):
-    """The first frame of a client: who it is. `device` is a name of the client's own."""
+    """The first frame of a client: who it is. Members unknown here are ignored, as everywhere."""
 
     token: str
     ver: int = VERSION
-    device: str | None = None
 
 
 class Subscribe(Part, frozen=True, kw_only=True):
