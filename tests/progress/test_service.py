@@ -11,6 +11,7 @@ import pytest
 
 from penstock.client import Penstock
 from penstock.contracts.errors import InvalidMessage, NotFound, Refused
+from penstock.contracts.progress import CreateProgress
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.progress.service import build
@@ -60,6 +61,14 @@ async def test_the_same_command_id_has_one_effect_and_one_answer(ps: Penstock) -
     assert again == first
     assert (await ps.progress.get("i")).percent == 20
     assert len(await ps.progress.history("i")) == 3
+
+
+async def test_one_command_id_for_two_aggregates_is_two_commands(ps: Penstock) -> None:
+    for id in ("one", "two"):
+        await ps.session.post(CreateProgress(), id=id, command_id="shared")
+    async with asyncio.timeout(10):
+        while len(await ps.progress.list()) < 2:
+            await asyncio.sleep(0.01)
 
 
 async def test_what_is_not_possible_is_refused_with_its_reason(ps: Penstock) -> None:

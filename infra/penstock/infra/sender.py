@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind
 from penstock.contracts.answers import Accepted, Answer, Outcome, Question
 from penstock.contracts.envelope import Envelope, encode, type_of, wrap
 from penstock.contracts.errors import Timeout, from_problem
-from penstock.contracts.subjects import MSG_ID, REPLY
+from penstock.contracts.subjects import MSG_ID, REPLY, token
 from penstock.infra.bus import Ack, Bus
 from penstock.infra.tracing import message_span, traceparent
 
@@ -105,11 +105,13 @@ class Sender:
                 traceparent=traceparent(),
             )
             body = encode(envelope)
-            ack = await self._store(subject, body, command_id, reply, timeout)
+            # All commands share a stream, and a command's id counts within its aggregate.
+            msg_id = f"{kind.service}:{token(id)}:{command_id}"
+            ack = await self._store(subject, body, msg_id, reply, timeout)
             if ack.duplicate and reply:
                 # The first copy answers, or answered, its own caller; this one wants an answer
                 # too. The command's own id keeps it from having a second effect.
-                again = f"{command_id}:{uuid.uuid4().hex[:8]}"
+                again = f"{msg_id}:{uuid.uuid4().hex[:8]}"
                 await self._store(subject, body, again, reply, timeout)
 
     async def _store(

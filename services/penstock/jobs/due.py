@@ -55,7 +55,7 @@ class DueJobs:
     async def stop(self) -> None:
         """Finish those in hand."""
         await self._lanes.stop()
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def problem(self) -> str | None:
         """See `Part.problem`."""
@@ -70,6 +70,8 @@ class DueJobs:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._lanes.done()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a due job failed and comes again", exc_info=error)
 
     async def _handle(self, msg: Msg) -> None:
         """Offer the job, remove the message, and only then acknowledge it."""
