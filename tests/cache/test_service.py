@@ -131,9 +131,7 @@ async def test_a_change_delivered_again_has_no_second_event(
         correlationid="flow-1",
     )
     bus = ps.session.bus
-    for (
-        delivery
-    ) in "12":  # the same message twice in the stream, as no Nats-Msg-Id tells them apart
+    for delivery in "12":  # twice in the stream: their Nats-Msg-Ids differ
         headers = {MSG_ID: f"delivery-{delivery}"}
         await bus.publish_acked(bus.subjects.change("user", "1"), encode(change), headers)
     await ps.changes.publish("user", "2")
