@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 from nats.aio.msg import Msg
@@ -13,9 +12,7 @@ from penstock.contracts.errors import Timeout, TooLarge, Unavailable
 from penstock.contracts.subjects import EXPECTED, MSG_ID
 from penstock.infra.bus import Bus, ConnectionLost, StreamError
 from penstock.infra.nats_server import EmbeddedNats
-
-if TYPE_CHECKING:
-    from tests.infra.conftest import Proxy
+from support.proxy import Proxy
 
 
 @pytest.fixture
@@ -149,6 +146,11 @@ async def test_no_server_is_said_in_one_sentence_without_the_password() -> None:
         await Bus.connect("nats://me:secret@127.0.0.1:1", timeout=0.3)
     assert "127.0.0.1:1" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+async def test_refused_credentials_are_named_as_the_reason(nats_url: str) -> None:
+    with pytest.raises(Unavailable, match="Authorization Violation"):
+        await Bus.connect(f"nats://me:secret@{nats_url.rpartition('@')[2]}", timeout=0.5)
 
 
 async def test_a_lost_connection_fails_at_once_what_the_server_was_to_answer(

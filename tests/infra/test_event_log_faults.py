@@ -8,7 +8,6 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +16,8 @@ from penstock.infra.bus import Bus
 from penstock.infra.event_log import Durability, JetStreamEventLog
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.streams import event_stream
-
-if TYPE_CHECKING:
-    from tests.infra.conftest import MakeEvent, Proxy
+from support.events import event
+from support.proxy import Proxy
 
 
 @pytest.fixture(params=["fsync", "os"])
@@ -44,7 +42,7 @@ async def killable(
 
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_lost_reply_is_decided_by_what_is_stored(
-    cut_bus: Bus, proxy: Proxy, event: MakeEvent, durability: Durability, count: int
+    cut_bus: Bus, proxy: Proxy, durability: Durability, count: int
 ) -> None:
     log = JetStreamEventLog(cut_bus, "progress", durability=durability)
     proxy.lose, proxy.cut_then = b'"seq":', True
@@ -56,7 +54,7 @@ async def test_a_lost_reply_is_decided_by_what_is_stored(
 
 
 async def test_every_acknowledged_append_outlives_a_killed_server_exactly_once(
-    killable: tuple[EmbeddedNats, Bus], event: MakeEvent, durability: Durability
+    killable: tuple[EmbeddedNats, Bus], durability: Durability
 ) -> None:
     server, bus = killable
     log = JetStreamEventLog(bus, "progress", durability=durability, timeout=30)
@@ -93,7 +91,7 @@ async def test_every_acknowledged_append_outlives_a_killed_server_exactly_once(
 
 
 async def test_no_append_hangs_when_the_server_does_not_come_back(
-    killable: tuple[EmbeddedNats, Bus], event: MakeEvent, durability: Durability
+    killable: tuple[EmbeddedNats, Bus], durability: Durability
 ) -> None:
     server, bus = killable
     log = JetStreamEventLog(bus, "progress", durability=durability, timeout=1.0)
@@ -125,7 +123,7 @@ async def test_reading_says_that_the_server_is_gone(
 
 
 async def test_an_event_too_large_is_refused_and_the_others_are_stored(
-    bus: Bus, event: MakeEvent, durability: Durability
+    bus: Bus, durability: Durability
 ) -> None:
     log = JetStreamEventLog(bus, "progress", durability=durability)
     results = await asyncio.gather(
@@ -139,7 +137,7 @@ async def test_an_event_too_large_is_refused_and_the_others_are_stored(
 
 
 async def test_an_aggregate_beyond_what_one_answer_of_the_server_holds_is_loaded_whole(
-    bus: Bus, event: MakeEvent, durability: Durability
+    bus: Bus, durability: Durability
 ) -> None:
     log = JetStreamEventLog(bus, "progress", durability=durability)
     text, last = "x" * (4 * 1024 * 1024), 0

@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,9 +14,7 @@ from penstock.infra.bus import Bus
 from penstock.infra.follower import Followed, Follower, delivery
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.streams import event_stream
-
-if TYPE_CHECKING:
-    from tests.infra.conftest import Proxy
+from support.proxy import Proxy
 
 # Seconds. It takes less than two; a busy machine may need longer. The client library's own
 # ordered consumer needs some sixteen.

@@ -47,6 +47,7 @@ class Bus:
         self.js: JetStreamContext = nc.jetstream(timeout=timeout)
         self._inbox = Inbox(nc.new_inbox())
         self._sweeper: asyncio.Task[None] | None = None
+        self._trouble: Exception | None = None
 
     @classmethod
     async def connect(
@@ -68,8 +69,9 @@ class Bus:
             await asyncio.wait_for(bus._connect(url, name, creds), timeout)
         except (OSError, NatsError, TimeoutError) as error:
             await bus.nc.close()
+            reason = str(bus._trouble or "") or type(error).__name__
             raise Unavailable(
-                f"No NATS server answers at {_without_secret(url)} ({type(error).__name__}); "
+                f"No NATS server answers at {_without_secret(url)} ({reason}); "
                 "start one with `penstock up`, or correct PENSTOCK_NATS_URL."
             ) from error
         await bus._open()
@@ -232,6 +234,7 @@ class Bus:
         self.connections += 1
 
     async def _report(self, error: Exception) -> None:
+        self._trouble = error
         if self.connections:  # until then `connect` raises it
             log.warning("NATS: %s", str(error) or type(error).__name__)
 

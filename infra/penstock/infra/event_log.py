@@ -166,6 +166,8 @@ class JetStreamEventLog:
             if error.err_code not in WRONG_LAST_SEQUENCE:
                 raise
         since = await self.load(id, after=expected)
+        if not since.events:  # it does not even reach `expected`
+            since = await self.load(id)
         return stored_before(since, events, expected, command_id)
 
     async def load(self, id: str, *, after: int = 0) -> Loaded:

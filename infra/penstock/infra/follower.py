@@ -71,7 +71,20 @@ class Follower:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._stop()
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop following; what was not given out comes again with the next start."""
+        self._broken = True
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and not self._bus.nc.is_closed:
+            await subscription.unsubscribe()
+        consumer, self._consumer = self._consumer, ""
+        if consumer and self._bus.nc.is_connected:
+            try:
+                await self._bus.api(f"CONSUMER.DELETE.{self._stream}.{consumer}", timeout=1)
+            except PenstockError as error:
+                log.debug("consumer %s is gone already: %s", consumer, error)
 
     async def batch(self) -> list[Followed]:
         """The messages that came since the last call; waits for at least one.
@@ -101,7 +114,7 @@ class Follower:
         return self._broken or silent or self._connection != self._bus.connections
 
     async def _restart(self) -> None:
-        await self._stop()
+        await self.close()
         try:
             await self._start()
         except PenstockError as error:
@@ -129,18 +142,6 @@ class Follower:
         self._subscription = await self._bus.nc.subscribe(
             self._bus.nc.new_inbox(), cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
         )
-
-    async def _stop(self) -> None:
-        self._broken = True
-        subscription, self._subscription = self._subscription, None
-        if subscription is not None and not self._bus.nc.is_closed:
-            await subscription.unsubscribe()
-        consumer, self._consumer = self._consumer, ""
-        if consumer and self._bus.nc.is_connected:
-            try:
-                await self._bus.api(f"CONSUMER.DELETE.{self._stream}.{consumer}", timeout=1)
-            except PenstockError as error:
-                log.debug("consumer %s is gone already: %s", consumer, error)
 
     async def _pull_if_low(self) -> None:
         """Keep two pulls open, so that one is always on its way while the other is filled."""
