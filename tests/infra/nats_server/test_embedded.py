@@ -199,7 +199,7 @@ async def test_two_servers_on_one_directory_are_refused_and_the_first_stays(
 async def test_a_cancelled_start_leaves_no_server(tmp_path: Path) -> None:
     server = EmbeddedNats(tmp_path)
     starting = asyncio.create_task(server.start())
-    while not (tmp_path / "nats.pid").exists():  # noqa: ASYNC110
+    while not (tmp_path / "nats.pid").exists():
         await asyncio.sleep(0.001)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
