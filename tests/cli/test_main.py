@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from penstock.infra.settings import Settings, descriptions, read_settings
-
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-
-
-def penstock(
-    *arguments: str, directory: Path, environ: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "penstock.cli", *arguments],
-        cwd=directory,
-        env={**CLEAN, **(environ or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def assert_one_clear_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr + result.stdout
-    lines = result.stderr.strip().splitlines()
-    assert lines[-1].startswith("penstock: ")
-    for part in parts:
-        assert part in lines[-1]
+from support.command_line import assert_one_clear_line, penstock
 
 
 def test_config_shows_every_setting_and_hides_secrets(tmp_path: Path) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+from support.command_line import CLEAN, PENSTOCK
+
 Demo = Callable[..., subprocess.CompletedProcess[str]]
 
 SUBTITLES = """1
@@ -41,7 +40,7 @@ def demo(tmp_path: Path) -> Demo:
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "penstock.cli", "demo", *map(str, arguments)],
+            [*PENSTOCK, "demo", *map(str, arguments)],
             cwd=tmp_path,
             env={**CLEAN, "COLUMNS": "200"},
             capture_output=True,

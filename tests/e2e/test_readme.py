@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,9 +11,9 @@ import pytest
 
 from penstock.cli.demo import system
 from penstock.infra.settings import Settings
+from support.command_line import CLEAN
 
 ROOT = Path(__file__).parents[2]
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
 
 
 def test_the_first_example_runs_as_it_stands(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import subprocess
 import sys
@@ -17,10 +16,10 @@ from penstock.contracts.subjects import SERVICES
 from penstock.infra.bus import Bus
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.nats_server import EmbeddedNats
+from support.command_line import CLEAN, PENSTOCK
 from support.processes import kill_tree
 
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-DEMO = [sys.executable, "-m", "penstock.cli", "demo", "--query", "harvest"]
+DEMO = [*PENSTOCK, "demo", "--query", "harvest"]
 LONGEST = 90.0
 TEXTS, PASSAGES, CUES = 7, 24, 10
 Logs = dict[str, list[Recorded]]
