@@ -141,8 +141,9 @@ async def test_an_aggregate_beyond_what_one_answer_of_the_server_holds_is_loaded
 ) -> None:
     log = JetStreamEventLog(bus, "progress", durability=durability)
     text, last = "x" * (4 * 1024 * 1024), 0
-    for version in range(1, 21):  # 80 MiB; the server ends an answer at about 64
+    for version in range(1, 21):  # 80 MiB; the server closes the connection at 64
         last = (await log.append([event("a", version, text=text)], expected=last)).sequence
     loaded = await log.load("a")
     assert [r.event.version for r in loaded.events] == list(range(1, 21))
     assert loaded.sequence == last
+    assert bus.connections == 1

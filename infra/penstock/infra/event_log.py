@@ -21,6 +21,8 @@ from penstock.infra.follower import Follower
 Durability = Literal["fsync", "os"]
 WRONG_LAST_SEQUENCE = (10071, 10164)  # one server, and replicated
 READ_BATCH = 500
+# The server closes the connection of a reader for whom 64 MiB wait; it would go up to that.
+READ_BYTES = 16 * 1024 * 1024
 RETRY = 0.05  # seconds
 
 
@@ -217,7 +219,12 @@ class JetStreamEventLog:
 
     async def _scan(self, subject: str, after: int) -> AsyncIterator[Recorded]:
         while True:
-            request = {"seq": after + 1, "next_by_subj": subject, "batch": READ_BATCH}
+            request = {
+                "seq": after + 1,
+                "next_by_subj": subject,
+                "batch": READ_BATCH,
+                "max_bytes": READ_BYTES,
+            }
             found = await self.bus.direct_get(self.stream, request)
             for message in found:
                 yield Recorded(message.sequence, decode(message.data))

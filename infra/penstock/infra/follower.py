@@ -22,7 +22,9 @@ from penstock.infra.bus import Bus
 log = logging.getLogger(__name__)
 
 PULL = 500
-PULL_BYTES = 32 * 1024 * 1024  # what one pull may bring; more than the largest message
+# What one pull may bring: more than the largest message, and two of them far less than the 64 MiB
+# for which the server takes a reader to be too slow.
+PULL_BYTES = 16 * 1024 * 1024
 HEARTBEAT = 0.5  # seconds
 SILENCE = 2.5 * HEARTBEAT
 EXPIRES = 30.0  # seconds that one pull stays open
@@ -105,7 +107,9 @@ class Follower:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.wait_for(self._news.wait(), HEARTBEAT)
+            # Not `wait_for`: until Python 3.12 it forgets a cancellation that comes with the news.
+            async with asyncio.timeout(HEARTBEAT):
+                await self._news.wait()
         except TimeoutError:
             return  # time to look whether all is well
 

@@ -14,7 +14,7 @@ from penstock.contracts.errors import Timeout, Unavailable
 from penstock.contracts.subjects import EXPECTED
 from penstock.infra.bus import Bus, Stored, StreamError
 from penstock.infra.commit import Message, publish_batch
-from penstock.infra.event_log import READ_BATCH, RETRY, WRONG_LAST_SEQUENCE
+from penstock.infra.event_log import READ_BATCH, READ_BYTES, RETRY, WRONG_LAST_SEQUENCE
 from penstock.infra.follower import Follower
 from penstock.infra.recorder.heads import NONE, Head, Heads
 from penstock.infra.recorder.layout import Id, Layout, read_body
@@ -193,7 +193,12 @@ class StoredEvents:
         self, subject: str, start: int = 1, batch: int = READ_BATCH
     ) -> AsyncIterator[Stored]:
         while True:
-            request = {"seq": start, "next_by_subj": subject, "batch": min(batch, READ_BATCH)}
+            request = {
+                "seq": start,
+                "next_by_subj": subject,
+                "batch": min(batch, READ_BATCH),
+                "max_bytes": READ_BYTES,
+            }
             found = await self._bus.direct_get(self.layout.stream, request)
             for message in found:
                 yield message
