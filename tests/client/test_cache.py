@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -15,10 +16,12 @@ import pytest
 
 from penstock.cache.service import build
 from penstock.client import Penstock
-from penstock.contracts.cache import MAX_ENTRY, entry_subject
+from penstock.client.cache_reader import APPLIED_WITHIN
+from penstock.contracts.cache import MAX_ENTRY, Entry, TagState, entry_stream, entry_subject
 from penstock.contracts.errors import InvalidMessage, TooLarge, Unavailable
 from penstock.infra.host import Host
 from penstock.infra.nats_server import EmbeddedNats
+from penstock.infra.service import Frame, Service
 from penstock.infra.testing import running_system
 
 
@@ -104,7 +107,7 @@ async def test_what_has_expired_leaves_the_store_too(ps: Penstock) -> None:
     await ps.cache.set("key", 1, ttl=0.1)
     bus = ps.session.bus
     subject = entry_subject(bus.subjects, "key")
-    stream = f"KV_{bus.subjects.stream('cache')}"
+    stream = entry_stream(bus.subjects)
     assert await bus.direct_get(stream, {"last_by_subj": subject})
     async with asyncio.timeout(10):
         while await bus.direct_get(stream, {"last_by_subj": subject}):
@@ -118,6 +121,10 @@ async def test_a_deleted_key_is_gone_and_can_be_set_again(ps: Penstock) -> None:
     await ps.cache.set("key", 1)
     await ps.cache.delete("key")
     assert await ps.cache.get("key", "gone") == "gone"
+    bus = ps.session.bus
+    subject = entry_subject(bus.subjects, "key")
+    [marker] = await bus.direct_get(entry_stream(bus.subjects), {"last_by_subj": subject})
+    assert (marker.headers["KV-Operation"], marker.headers["Nats-TTL"]) == ("DEL", "3600")
     assert await ps.cache.get_or_set("key", Source(2).load_at_once) == 2
     assert await ps.cache.get("key") == 2
 
@@ -141,10 +148,23 @@ async def test_an_entry_of_another_type_counts_as_none(ps: Penstock) -> None:
         return User(7, datetime(2026, 1, 31, tzinfo=UTC))
 
     await ps.cache.get_or_set("key", load)
-    assert await ps.cache.get("key", "none", returns=list[int]) == "none"
+    assert await ps.cache.get("key", "none", returns=dict[str, Any]) == "none"
     assert await ps.cache.get_or_set("key", lambda: [1], returns=list[int]) == [1]
     await ps.cache.set("loose", {"id": "seven"})
     assert await ps.cache.get("loose", "none", returns=User) == "none"
+
+
+@pytest.mark.parametrize("another", [True, False])
+async def test_what_stands_there_and_is_not_the_keys_own_entry_counts_as_none(
+    ps: Penstock, another: bool
+) -> None:
+    entry = Entry(key="another", asof=0, value=msgspec.Raw(msgspec.msgpack.encode("secret")))
+    body = msgspec.msgpack.encode(entry) if another else b"no entry"
+    bus = ps.session.bus
+    await bus.publish_acked(entry_subject(bus.subjects, "key"), body)
+    assert await ps.cache.get("key", "none") == "none"
+    assert await ps.cache.get_or_set("key", Source("own").load_at_once) == "own"
+    assert await ps.cache.get("key") == "own"
 
 
 async def test_what_cannot_be_stored_is_refused_with_what_to_do(ps: Penstock) -> None:
@@ -293,6 +313,27 @@ async def test_an_exception_reaches_all_who_wait_and_is_not_kept(ps: Penstock) -
     assert await ps.cache.get_or_set("key", Source(1).load_at_once) == 1
 
 
+async def test_an_exception_that_nobody_waits_for_any_more_is_no_error_of_its_own(
+    ps: Penstock, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def fail() -> None:
+        begun.set()
+        await ended.wait()
+        raise LookupError("no such user")
+
+    only = asyncio.create_task(ps.cache.get_or_set("key", fail))
+    await begun.wait()
+    only.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await only
+    ended.set()
+    assert await ps.cache.get_or_set("other key", Source(1).load_at_once) == 1
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
 async def test_closing_ends_the_runs_and_tells_who_waits(
     system: Host, nats_url: str, prefix: str
 ) -> None:
@@ -382,13 +423,13 @@ async def test_reads_go_on_without_the_server_and_are_cached_again_with_it(
                 while not ps.cache.stats().unreachable:  # a stopped process stops a little later
                     assert await ps.cache.get_or_set("key", source.load, tags=["t"]) == "first"
                 runs = source.runs
-                for _ in range(3):
+                for _ in range(8):  # sixteen times the patience for one would be too long
                     assert await ps.cache.get_or_set("key", source.load, tags=["t"]) == "first"
                     assert await ps.cache.get("key", "default") == "default"
                 assert await ps.cache.set("key", 1, tags=["t"]) is False
         finally:
             os.kill(fresh_nats.pid, signal.SIGCONT)
-        assert source.runs == runs + 3
+        assert source.runs == runs + 8
         assert "the cache is passed over" in caplog.text
         async with asyncio.timeout(10):
             while await ps.cache.get("key") is None:
@@ -415,3 +456,45 @@ async def test_own_changes_are_respected_while_the_service_is_away(
             async with asyncio.timeout(10):
                 while ps.cache.stats().hits < 3:
                     await ps.cache.get_or_set("key", new.load_at_once, tags=["user:1"])
+
+
+async def test_a_run_that_began_before_an_own_change_is_not_shared_though_it_is_not_applied(
+    nats_url: str, prefix: str, tmp_path: Path
+) -> None:
+    old, new = Source("old"), Source("new")
+    async with Penstock(nats_url, prefix=prefix) as ps:
+        async with running_system(nats_url, prefix, tmp_path, {"cache": build}):
+            assert await ps.cache.get("key") is None  # provisioned
+        before = asyncio.create_task(ps.cache.get_or_set("key", old.load, tags=["user:1"]))
+        await old.begun.wait()
+        await ps.changes.publish("user", "1")
+        after = asyncio.create_task(ps.cache.get_or_set("key", new.load_at_once, tags=["user:1"]))
+        async with asyncio.timeout(5):
+            while ps.cache.stats().absent < 3:
+                await asyncio.sleep(0)
+        old.go_on.set()
+        assert (await before, await after) == ("old", "new")
+
+
+def build_without_changes(frame: Frame) -> Service[TagState]:
+    """A cache service that is up and applies no changes: far behind, as seen from outside."""
+    service = build(frame)
+    service.parts.clear()
+    return service
+
+
+async def test_an_own_change_that_is_not_applied_is_waited_for_only_once(
+    nats_url: str, prefix: str, tmp_path: Path
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with (
+        running_system(nats_url, prefix, tmp_path, {"cache": build_without_changes}),
+        Penstock(nats_url, prefix=prefix) as ps,
+    ):
+        await ps.cache.set("key", "old", tags=["user:1"])
+        await ps.changes.publish("user", "1")
+        begun = loop.time()
+        assert await ps.cache.get("key") is None
+        waited = loop.time()
+        assert await ps.cache.get("key") is None
+        assert waited - begun > APPLIED_WITHIN / 2 > loop.time() - waited
