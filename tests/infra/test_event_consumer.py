@@ -196,6 +196,25 @@ async def test_work_that_takes_longer_than_the_wait_stays_with_its_instance(
     assert seen.ids == ["a"]
 
 
+async def test_stopping_ends_at_whatever_moment_an_event_comes(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ACK_WAIT", 1.0)
+    seen = Seen()
+
+    async def handle(event: Envelope) -> None:
+        await seen.add(event)
+
+    for n in range(40):
+        async with asyncio.timeout(5), consuming(bus, handle):
+            appending = asyncio.create_task(append(bus, f"e{n}"))
+            await asyncio.sleep(n / 10_000)
+        await appending
+    async with consuming(bus, handle):
+        await acknowledged(bus)
+    assert {f"e{n}" for n in range(40)} == set(seen.ids)
+
+
 async def test_a_consumer_that_was_deleted_is_made_again(bus: Bus) -> None:
     seen = Seen()
 

@@ -57,6 +57,7 @@ class EventConsumer:
         self._slots = asyncio.Semaphore(at_once)
         self._tasks: set[asyncio.Task[None]] = set()
         self._puller: asyncio.Task[None] | None = None
+        self._stopping = False
         self._problem: str | None = None
 
     async def start(self) -> None:
@@ -66,6 +67,7 @@ class EventConsumer:
 
     async def stop(self) -> None:
         """Take no more, finish what is in hand or hand it back."""
+        self._stopping = True
         if self._puller:
             self._puller.cancel()
             await asyncio.gather(self._puller, return_exceptions=True)
@@ -97,7 +99,9 @@ class EventConsumer:
         )
 
     async def _run(self) -> None:
-        while True:
+        # The client library waits by `wait_for`, which until Python 3.12 forgets a cancellation
+        # that comes together with a message: so these loops look for themselves.
+        while not self._stopping:
             try:
                 await self._pull_all()
             except (PenstockError, NatsError) as error:
@@ -110,29 +114,33 @@ class EventConsumer:
     async def _pull_all(self) -> None:
         subscription = await self._bus.js.pull_subscribe_bind(self._name, self._stream)
         try:
-            while True:
-                await self._slots.acquire()
-                try:
-                    msg = await self._next(subscription)
-                except BaseException:
-                    self._slots.release()
-                    raise
-                self._begin(msg)
+            while not self._stopping:
+                await self._pull_one(subscription)
         finally:
             if not self._bus.nc.is_closed:
                 await subscription.unsubscribe()
 
-    async def _next(self, subscription: JetStreamContext.PullSubscription) -> Msg:
-        while True:
-            try:
-                [msg] = await subscription.fetch(1, timeout=PULL)
-            except NatsTimeout:
-                # A consumer that somebody deleted is as silent as one without news.
-                await self._ensure()
-                self._problem = None
-            else:
-                self._problem = None
-                return msg
+    async def _pull_one(self, subscription: JetStreamContext.PullSubscription) -> None:
+        await self._slots.acquire()
+        try:
+            msg = await self._next(subscription)
+        except BaseException:
+            self._slots.release()
+            raise
+        if msg is None:
+            self._slots.release()
+        else:
+            self._begin(msg)
+
+    async def _next(self, subscription: JetStreamContext.PullSubscription) -> Msg | None:
+        try:
+            [msg] = await subscription.fetch(1, timeout=PULL)
+        except NatsTimeout:
+            # A consumer that somebody deleted is as silent as one without news.
+            await self._ensure()
+            msg = None
+        self._problem = None
+        return msg
 
     def _begin(self, msg: Msg) -> None:
         task = asyncio.create_task(self._take(msg), name=f"{self._name}-event")

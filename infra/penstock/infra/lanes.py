@@ -43,7 +43,8 @@ def allot(room: int, ranks: Sequence[int], turn: int) -> list[int]:
     """How many of `room` places each lane gets, for lanes in the order of their rank.
 
     Places go to the highest rank, those of equal rank in turn, but each eighth goes to the others
-    in turn. `turn` counts the places given before.
+    in turn. `turn` counts the places that were filled before: one that a lane could not fill goes
+    to the next of its kind.
     """
     given = [0] * len(ranks)
     top = sum(rank == ranks[0] for rank in ranks)
@@ -160,7 +161,9 @@ class Lanes:
             self._wake.clear()
             try:
                 await self._pull()
-                await asyncio.wait_for(self._wake.wait(), HEARTBEAT)
+                # Not `wait_for`: until Python 3.12 it forgets a cancellation that comes with it.
+                async with asyncio.timeout(HEARTBEAT):
+                    await self._wake.wait()
             except TimeoutError:
                 await self._heal()
             except Unavailable as error:
@@ -178,7 +181,6 @@ class Lanes:
         busy = [pull for pull in usable if not pull.empty and not pull.asked]
         if busy:
             places = allot(room, [pull.lane.rank for pull in busy], self._turn)
-            self._turn += room
             for pull, places_given in zip(busy, places, strict=True):
                 if places_given:
                     await self._ask_at_once(pull, places_given)
@@ -241,6 +243,7 @@ class Lanes:
             await self._bus.nc.publish(msg.reply, NAK)
             return
         self.in_hand += 1
+        self._turn += 1
         if not pull.asked:
             self._wake.set()
         await self._take(msg)
