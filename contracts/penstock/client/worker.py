@@ -36,10 +36,8 @@ log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 FLUSH = 5.0  # seconds for storing how the last jobs ended
-FIRST_REFUSAL, LONGEST_REFUSAL = (
-    0.5,
-    10.0,
-)  # seconds that an item without a handler here waits for another worker
+# Seconds that an item without a handler here waits for another worker: at first, and at most.
+FIRST_REFUSAL, LONGEST_REFUSAL = 0.1, 5.0
 
 
 class Worker:

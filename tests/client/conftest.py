@@ -1,0 +1,5 @@
+"""Fixtures for workers."""
+
+from support.workers import new_worker, ps, serve, system
+
+__all__ = ["new_worker", "ps", "serve", "system"]

@@ -1,0 +1,104 @@
+"""Fixtures: the jobs service running, a client of it, and workers that end with their test.
+
+A conftest imports those that its folder needs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.client import Penstock, Worker
+from penstock.infra.host import Host
+from penstock.infra.testing import running_system
+from penstock.jobs.service import build
+
+PROGRAM = Path(__file__).with_name("worker_program.py")
+NewWorker = Callable[..., Worker]
+Serve = Callable[[Worker], Awaitable[Worker]]
+
+
+class Program:
+    """`worker_program.py` in a process of its own; `name` is the worker's."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        with log.open("w") as stderr:
+            self._process = subprocess.Popen(command, stderr=stderr)
+        self.name = f"p{self._process.pid}"
+        self._log = log
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        os.kill(self._process.pid, number)
+
+    def wait(self, seconds: float = 15) -> int:
+        """Wait for its end; its exit status."""
+        return self._process.wait(seconds)
+
+    def log(self) -> str:
+        """What it logged until now."""
+        return self._log.read_text()
+
+    def end(self) -> None:
+        """Kill it if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(10)
+
+
+Spawn = Callable[..., Program]
+
+
+@pytest.fixture
+async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Host]:
+    """The jobs service and nothing else."""
+    async with running_system(nats_url, prefix, tmp_path, {"jobs": build}) as host:
+        yield host
+
+
+@pytest.fixture
+async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
+    """A client of it."""
+    async with Penstock(nats_url, prefix=prefix, actor="tester") as client:
+        yield client
+
+
+@pytest.fixture
+def new_worker(nats_url: str, prefix: str) -> NewWorker:
+    """Makes a worker of the test's system, yet to be started."""
+
+    def make(**options: Any) -> Worker:
+        usual = {"prefix": prefix, "durability": "os", "grace": 5.0}
+        return Worker(nats_url, **{**usual, **options})
+
+    return make
+
+
+@pytest.fixture
+async def serve(ps: Penstock) -> AsyncIterator[Serve]:
+    """Starts a worker, which is drained with the test."""
+    async with AsyncExitStack() as stack:
+        yield stack.enter_async_context
+
+
+@pytest.fixture
+def spawn(nats_url: str, prefix: str, tmp_path: Path) -> Iterator[Spawn]:
+    """Starts a worker in a process of its own, which is killed with the test."""
+    running: list[Program] = []
+
+    def start(*, grace: float = 5.0) -> Program:
+        command = [sys.executable, str(PROGRAM), nats_url, prefix, str(tmp_path), str(grace)]
+        running.append(Program(command, tmp_path / f"log-{len(running)}"))
+        return running[-1]
+
+    yield start
+    for program in running:
+        program.end()
