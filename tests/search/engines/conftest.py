@@ -28,7 +28,7 @@ def connect(tmp_path: Path) -> Iterator[Callable[[], apsw.Connection]]:
     def connect() -> apsw.Connection:
         connection = apsw.Connection(str(tmp_path / "index.db"))
         connection.set_busy_timeout(5000)
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL; PRAGMA journal_mode = WAL")
         opened.append(connection)
         return connection
 

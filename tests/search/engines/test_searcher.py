@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from penstock.contracts.errors import InvalidMessage
 from penstock.search.engines.documents import Hits, IndexedDocument, IndexQuery
 from penstock.search.engines.embedding import WordLlamaEmbedder
+from penstock.search.engines.passages import LENGTH
 from penstock.search.engines.sqlite import SCHEMA, SqliteIndex, SqliteSearcher
+from penstock.search.engines.words import Tokenizer
 
 Put = Callable[..., None]
 Found = Callable[..., list[str]]
@@ -108,26 +110,164 @@ def test_no_text_makes_a_search_fail(searcher: SqliteSearcher) -> None:
 
 
 def test_a_document_is_found_by_its_own_words(embedder: WordLlamaEmbedder) -> None:
-    @settings(deadline=None, max_examples=50)
-    @given(st.text(min_size=1), st.text(min_size=1))
+    tokenizer = Tokenizer()
+
+    @settings(deadline=None)
+    @given(ANY_TEXT.filter(tokenizer.words), ANY_TEXT)
     def check(content: str, other: str) -> None:
-        connection = apsw.Connection(":memory:")
-        connection.execute(SCHEMA)
-        index = SqliteIndex(connection, embedder)
+        index = _in_memory(embedder)
         index.put([_document("own", content), _document("other", other)])
-        if connection.execute("SELECT 1 FROM indexed_text('\"' || ? || '\"')", ("x",)).get:
-            return  # only to be sure that the table can be asked
-        words = [c for c in content.replace('"', " ").split() if any(map(str.isalnum, c))]
-        if words and all(word.isascii() for word in words):
-            ids = [h.document.id for h in index.search(_words(" ".join(words))).hits]
-            assert "own" in ids
+        hits = index.search(IndexQuery(text=content, hybrid=False)).hits
+        assert "own" in [hit.document.id for hit in hits]
 
     check()
+
+
+def _in_memory(embedder: WordLlamaEmbedder) -> SqliteIndex:
+    connection = apsw.Connection(":memory:")
+    connection.execute(SCHEMA)
+    return SqliteIndex(connection, embedder)
 
 
 def _document(id: str, content: str, **metadata: Any) -> IndexedDocument:
     return IndexedDocument(id=id, content=content, metadata=metadata, sequence=1)
 
 
-def _words(text: str) -> IndexQuery:
-    return IndexQuery(text=text, hybrid=False)
+def test_keyword_relevance_is_one_for_every_word_at_average_length(
+    index: SqliteIndex, search: Search
+) -> None:
+    for word in ("apple", "bread", "candle"):
+        index.put([_document(f"{word}{n}", f"{word} lantern") for n in range(3)])
+
+    def check() -> None:
+        hit = search("apple lantern", hybrid=False).hits[0]
+        assert hit.document.id == "apple0"
+        assert hit.keyword == hit.relevance == pytest.approx(1)
+        part = search("apple zebra", hybrid=False).hits[0].keyword
+        assert 0.2 < part < 0.5
+
+    check()
+    index.put([_document(f"bread{n}", "bread lantern") for n in range(3)])  # replaced
+    check()
+    index.delete([f"candle{n}" for n in range(3)])  # now more than half have an apple
+    hit = search("apple lantern", hybrid=False).hits[0]
+    assert hit.keyword == pytest.approx(1)
+
+
+def test_relevance_is_absolute_even_for_a_single_document(put: Put, search: Search) -> None:
+    put("only", "Bread is baked from flour.")
+    assert search("bread flour").hits[0].relevance > 0.9
+    assert search("quantum chromodynamics", threshold=0.3) == Hits()
+    half = search("bread zebra", hybrid=False).hits[0]
+    assert (half.score, half.relevance < 0.5) == (1, True)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_threshold_cuts_on_relevance_and_total_counts_what_is_left(search: Search) -> None:
+    everything = search("quarterly planning of bread")
+    assert everything.total == 3
+    edge = sorted(hit.relevance for hit in everything.hits)[1]
+    cut = search("quarterly planning of bread", threshold=edge)
+    assert cut.total == len(cut.hits) == 2
+    assert [h.score for h in cut.hits] == [h.score for h in everything.hits if h.relevance >= edge]
+    assert search("quarterly planning", threshold=0.5).hits[0].document.id == "planning"
+    assert search("zebra crossing", threshold=0.5).total == 0
+
+
+def test_filters_come_before_ranking(index: SqliteIndex, search: Search) -> None:
+    better = [_document(f"b{n}", "harbour harbour ships", group="better") for n in range(300)]
+    worst = _document("worst", "Of all things, one harbour. " + "Bread and water. " * 20, group="w")
+    index.put([*better, worst])
+    for hybrid in (True, False):
+        hits = search("harbour ships", hybrid=hybrid, limit=1, filters={"group": "w"})
+        assert [hit.document.id for hit in hits.hits] == ["worst"]
+        assert hits.total == 1
+        both = search("harbour ships", hybrid=hybrid, limit=1, filters={"group": {"ne": "w"}})
+        assert (both.hits[0].document.id, both.total) == ("b0", 300)
+        assert search("harbour", hybrid=hybrid, filters={"group": "none"}) == Hits()
+
+
+def test_a_filter_does_not_change_how_well_words_fit(index: SqliteIndex, search: Search) -> None:
+    index.put([_document(f"d{n}", f"harbour {n}", n=n) for n in range(50)])
+    alone = search("harbour 7", hybrid=False, filters={"n": 7}).hits[0]
+    assert alone.keyword == search("harbour 7", hybrid=False).hits[0].keyword
+
+
+def test_pages_put_together_are_the_whole_in_one_order(index: SqliteIndex, search: Search) -> None:
+    random = Random(5)
+    words = ["harbour", "ships", "bread", "planning", "sailors", "flour"]
+    contents = [" ".join(random.choices(words, k=4)) for _ in range(60)]
+    index.put([_document(f"{n:03}", contents[n % 30]) for n in range(60)])
+    for options in ({}, {"hybrid": False}, {"alpha": 1.0}, {"threshold": 0.4}):
+        whole = search("ships in the harbour", limit=1000, **options)
+        ids = [hit.document.id for hit in whole.hits]
+        assert len(ids) == whole.total == len(set(ids))
+        order = [(-hit.score, hit.document.id) for hit in whole.hits]
+        assert order == sorted(order)
+        for size in (1, 7):
+            pages = [
+                hit.document.id
+                for offset in range(0, whole.total + size, size)
+                for hit in search("ships in the harbour", limit=size, offset=offset, **options).hits
+            ]
+            assert pages == ids
+
+
+def test_equals_are_ordered_by_id(index: SqliteIndex, found: Found) -> None:
+    ids = [f"{n * 7 % 101:03}" for n in range(101)]
+    index.put([_document(id, "the very same harbour") for id in ids])
+    assert found("harbour ships", limit=200) == sorted(ids)
+    assert found("harbour ships", limit=5, offset=3) == sorted(ids)[3:8]
+
+
+@pytest.mark.usefixtures("library")
+def test_filters_without_a_text_list_by_id(search: Search) -> None:
+    listed = search("  ", filters={"year": 2023}, threshold=0.9)
+    assert [hit.document.id for hit in listed.hits] == ["planning", "ships"]
+    assert {hit.relevance for hit in listed.hits} == {1.0}
+    assert listed.hits[0].fragments[0].text.startswith("The committee met")
+    page = search(filters={"year": {"exists": True}}, limit=1, offset=2)
+    assert ([hit.document.id for hit in page.hits], page.total) == (["ships"], 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"text": ""}, "text"),
+        ({"text": " \n"}, "text"),
+        ({"text": "a" * 10_001}, "text"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+        ({"offset": -1}, "offset"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"filters": {"year": {"above": 3}}}, "filters.year.above"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    search: Search, options: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(InvalidMessage) as refusal:
+        search(**{"text": "bread"} | options)
+    assert refusal.value.fields == {"path": path}
+
+
+def test_an_empty_index_finds_nothing(search: Search) -> None:
+    assert search("anything") == search("anything", hybrid=False) == Hits()
+    assert search("anything", filters={"a": 1}) == search(filters={"a": 1}) == Hits()
+
+
+def test_fragments_show_words_or_else_the_nearest_passage(put: Put, search: Search) -> None:
+    filler = "The weather report speaks of rain and of wind. " * 60
+    put("long", f"{filler}Bread is baked from flour and yeast in a hot oven. {filler}")
+    marked = search("flour").hits[0].fragments
+    assert "<mark>flour</mark>" in marked[0].marked
+    meant = search("bakery dough loaf").hits[0]
+    (fragment,) = meant.fragments
+    assert fragment.ranges == ()
+    assert fragment.start > 0
+    content = meant.document.content
+    assert content[fragment.start :].startswith(fragment.text)
+    passage = content[fragment.start : fragment.start + LENGTH]
+    assert "baked" in passage
+    assert search("flour", highlighting=None).hits[0].fragments == ()

@@ -12,7 +12,7 @@ import pytest
 
 from penstock.contracts.errors import StartupError
 from penstock.search.engines.documents import IndexedDocument, IndexQuery
-from penstock.search.engines.embedding import Vectors, WordLlamaEmbedder
+from penstock.search.engines.embedding import Vectors, WordLlamaEmbedder, normalise
 from penstock.search.engines.passages import LENGTH
 from penstock.search.engines.sqlite import SCHEMA, TEXTS_AT_ONCE, SqliteIndex, SqliteSearcher
 
@@ -37,7 +37,7 @@ class LetterEmbedder:
         for row, text in zip(rows, texts, strict=True):
             letters = [ord(c) - ord("a") for c in text.lower() if "a" <= c <= "z"]
             np.add.at(row, letters, 1)
-            row /= max(float(np.linalg.norm(row)), 1.0)
+        normalise(rows)
         return rows
 
 
@@ -124,7 +124,9 @@ from penstock.search.engines.documents import IndexedDocument
 from penstock.search.engines.embedding import WordLlamaEmbedder
 from penstock.search.engines.sqlite import SCHEMA, SqliteIndex
 connection = apsw.Connection(sys.argv[1])
-connection.execute("PRAGMA journal_mode = WAL; PRAGMA cache_size = 10;" + SCHEMA)
+connection.execute("PRAGMA journal_mode = WAL").fetchall()
+connection.execute("PRAGMA cache_size = 10")  # so that uncommitted pages reach the file
+connection.execute(SCHEMA)
 index = SqliteIndex(connection, WordLlamaEmbedder())
 def put(name, count):
     index.put([IndexedDocument(id=f"{name}{n}", content=f"{name} {n}", sequence=n)
