@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.client.discovery import find_system
+from penstock.client.discovery import find_system, running_system
 from support.command_line import UP, assert_one_clear_line, penstock, penstock_up
 from support.processes import alive, tree
 
@@ -91,3 +91,20 @@ def test_a_server_of_ones_own_is_used_and_left_alone(
         system = find_system(tmp_path)
         assert system and system.nats_url == nats_url
         assert tree(process.pid) == [process.pid]
+
+
+def test_applications_find_a_system_whose_data_lie_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = str(tmp_path / "elsewhere")
+    (tmp_path / "here").mkdir()
+    with penstock_up(tmp_path / "here", {"PENSTOCK_DATA": data}) as process:
+        monkeypatch.chdir(tmp_path / "here")
+        assert running_system({}) is None
+        system = running_system({"PENSTOCK_DATA": data})
+        assert system and system.pid == process.pid
+        (tmp_path / "here" / "a.txt").write_text("A lighthouse.")
+        result = penstock(
+            "demo", "a.txt", directory=tmp_path / "here", environ={"PENSTOCK_DATA": data}
+        )
+        assert result.returncode == 0, result.stdout + result.stderr

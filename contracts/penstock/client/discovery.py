@@ -45,8 +45,9 @@ def connection_target(
     """Where an application connects that was given `url`.
 
     In this order: `url`; PENSTOCK_NATS_URL with PENSTOCK_NATS_CREDS (the path of a `.creds` file)
-    and PENSTOCK_HTTP_URL; the system that `penstock up` runs in the directory `start` (the working
-    directory unless given) or above it. The variables belong together, so an explicit `url` takes
+    and PENSTOCK_HTTP_URL; the system on the data in PENSTOCK_DATA; the one that `penstock up` runs
+    in the directory `start` (the working directory unless given) or above it. The variables of
+    another system belong together, so an explicit `url` takes
     none of them. An empty variable counts as not set.
 
     Raises `Unavailable` if there is nothing to connect to, or no file at PENSTOCK_NATS_CREDS.
@@ -59,7 +60,7 @@ def connection_target(
             creds_path=_creds_path(environ),
             http_url=environ.get("PENSTOCK_HTTP_URL") or None,
         )
-    if found := find_system(start):
+    if found := running_system(environ, start):
         return Target(nats_url=found.nats_url, http_url=found.http_url)
     raise Unavailable(
         f"No Penstock system runs in {start or Path.cwd()} or above it: "
@@ -77,12 +78,24 @@ def find_system(start: Path | None = None) -> RunningSystem | None:
         return None
     origin = (start or Path.cwd()).absolute()
     for parent in (origin, *origin.parents):
-        directory = parent / DIRECTORY
-        if is_held(directory / LOCK):
-            _check_owner(directory)
-            if system := read_system(directory):
-                return system
+        if system := system_in(parent / DIRECTORY):
+            return system
     return None
+
+
+def running_system(environ: Mapping[str, str], start: Path | None = None) -> RunningSystem | None:
+    """The system in the directory that PENSTOCK_DATA names, or without it `find_system(start)`."""
+    if named := environ.get("PENSTOCK_DATA"):
+        return system_in((start or Path.cwd()) / Path(named).expanduser())
+    return find_system(start)
+
+
+def system_in(directory: Path) -> RunningSystem | None:
+    """The system that runs on the data in `directory`. Raises as `find_system` does."""
+    if sys.platform == "win32" or not is_held(directory / LOCK):
+        return None
+    _check_owner(directory)
+    return read_system(directory)
 
 
 def read_system(directory: Path) -> RunningSystem | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from penstock.client.discovery import find_system
+from penstock.client.discovery import running_system
 from penstock.contracts.errors import StartupError
 from penstock.infra.data_directory import create_private_directory, usable
 from penstock.infra.settings import Settings
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 @contextmanager
 def system(settings: Settings) -> Iterator[None]:
     """A system that runs while the block does: the one that is there, or one of our own."""
-    if os.environ.get("PENSTOCK_NATS_URL") or find_system():
+    if os.environ.get("PENSTOCK_NATS_URL") or running_system(os.environ):
         yield
         return
     log = settings.data_path / "up.log"
@@ -100,7 +100,7 @@ def system(settings: Settings) -> Iterator[None]:
 
 def _wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START
-    while find_system() is None:
+    while running_system(os.environ) is None:
         if process.poll() is not None:
             said = log.read_text(errors="replace").strip().splitlines()
             reason = said[-1].removeprefix("penstock: ") if said else "it said nothing"
