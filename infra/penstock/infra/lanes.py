@@ -135,8 +135,9 @@ class Lanes:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._subscription and self._bus.nc.is_connected:
-            await self._subscription.drain()  # type: ignore[no-untyped-call]
+        subscription, self._subscription = self._subscription, None
+        if subscription and self._bus.nc.is_connected:
+            await subscription.drain()  # type: ignore[no-untyped-call]
 
     def done(self) -> None:
         """One message has left the hand."""

@@ -69,6 +69,13 @@ def test_a_word_in_the_title_counts_more_than_one_in_the_content(put: Put, found
     assert found("harbour", hybrid=False) == ["title", "content"]
 
 
+def test_a_word_counts_as_often_as_the_query_says_it(put: Put, found: Found) -> None:
+    put("bread", "bread for all")
+    put("ships", "ships for all")
+    assert found("bread ships ships", hybrid=False) == ["ships", "bread"]
+    assert found("bread bread ships", hybrid=False) == ["bread", "ships"]
+
+
 def test_stop_words_do_not_find_anything_beside_other_words(put: Put, found: Found) -> None:
     put("a", "What is it about?")
     put("b", "lighthouses")

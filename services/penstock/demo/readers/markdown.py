@@ -17,8 +17,8 @@ from penstock.demo.readers.passage import Passage, UnreadableFile
 from penstock.demo.readers.prose import passages_of, words_of
 
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})(?!.*`)")
-_QUOTE = re.compile(r"(?: {0,3}> ?)+")
-_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*\Z")
+_QUOTE = re.compile(r"\A(?: {0,3}> ?)+")
+_HEADING = re.compile(r" {0,3}(#{1,6})((?:[ \t].*)?)\Z")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*\Z")
 _BREAK = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*\Z")
 _ITEM = re.compile(r"\s*(?:[-*+][ \t]+(?:\[[ xX]\][ \t]+)?|(?=\d{1,9}[.)][ \t]))")
@@ -46,6 +46,12 @@ def _after_front_matter(lines: list[str]) -> int:
             if line.rstrip() in ("---", "..."):
                 return position + 1
     return 0
+
+
+def _without_closing(heading: str) -> str:
+    """`heading` without the `#` that may close it: those of `C#` stay."""
+    bare = heading.rstrip().rstrip("#")
+    return bare if bare.endswith((" ", "\t")) else heading
 
 
 class _Reader:
@@ -79,15 +85,15 @@ class _Reader:
             if closing.match(line):
                 break
             code.append(line)
-        text = textwrap.dedent("\n".join(code)).strip("\n")
-        if text.strip():
-            yield Passage(text=text, line=number + 1, headings=self._context)
+        blank = next((i for i, line in enumerate(code) if line.strip()), len(code))
+        if text := textwrap.dedent("\n".join(code[blank:])).rstrip():
+            yield Passage(text=text, line=number + 1 + blank, headings=self._context)
 
     def _text(self, number: int, line: str) -> Iterator[Passage]:
         underline = _UNDERLINE.match(line)
         if heading := _HEADING.match(line):
             yield from self._end_paragraph()
-            self._enter(len(heading[1]), heading[2] or "")
+            self._enter(len(heading[1]), _without_closing(heading[2]))
         elif underline and self._paragraph and not self._in_item:
             self._enter(1 if underline[1][0] == "=" else 2, " ".join(self._paragraph))
             self._paragraph = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import wave
 from array import array
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from penstock.demo.readers.files import open_file, size_of
 from penstock.demo.readers.passage import UnreadableFile
 from penstock.demo.readers.resampling import Resampler
 
-RATES = range(4_000, 384_001)  # Hz: below there is no speech left, above there is no recorder
+RATES = range(4_000, 192_001)  # Hz: below there is no speech left, above it no recorder
 
 
 class Chunk(NamedTuple):
@@ -48,7 +49,7 @@ def _opened(path: Path, file: BinaryIO) -> wave.Wave_read:
 def _unusable(path: Path, why: str) -> UnreadableFile:
     return UnreadableFile(
         f"{path} is not a WAV file of 16-bit PCM ({why});"
-        f" convert it: ffmpeg -i {path.name} -c:a pcm_s16le -ac 1 -ar 16000 speech.wav"
+        f" convert it: ffmpeg -i {shlex.quote(str(path))} -c:a pcm_s16le -ac 1 -ar 16000 speech.wav"
     )
 
 

@@ -32,17 +32,17 @@ class _Block(msgspec.Struct, frozen=True):
 _SRT = _Syntax(
     time=re.compile(r"(\d+):([0-5]?\d):([0-5]?\d)[,.](\d{1,3})"),
     timing="00:00:01,000 --> 00:00:02,500",
-    markup=re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}"),
+    markup=re.compile(r"</?[a-zA-Z][^<>]*>|\{\\[^{}]*\}"),
     has_entities=False,
 )
 _VTT = _Syntax(
     time=re.compile(r"(?:(\d{2,}):)?([0-5]\d):([0-5]\d)\.(\d{3})"),
     timing="00:01.000 --> 00:02.500",
-    markup=re.compile(r"<[^>]*>"),
+    markup=re.compile(r"<[^<>]*>"),
     has_entities=True,
 )
 _ASIDE = re.compile(r"NOTE([ \t]|\Z)|(STYLE|REGION)[ \t]*\Z")
-_VOICE = re.compile(r"<v(?:\.[^ \t>]*)?[ \t]+([^>]+)>")
+_VOICE = re.compile(r"<v(?:\.[^ \t>]*)?[ \t]+([^<>]+)>")
 
 
 def read_srt(path: Path) -> list[Passage]:

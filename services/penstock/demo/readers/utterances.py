@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import mul
 from typing import NamedTuple
 
-from pocketsphinx import Endpointer
+from pocketsphinx import Endpointer, Vad
 
 from penstock.demo.readers.sound import Chunk
 
 RATE = 16_000  # Hz, what the acoustic model was trained at
+WINDOW = 0.4  # seconds of sound that are judged together,
+RATIO = 0.8  # and how much of them is speech when one begins, or silence when one ends
 LONGEST = 15.0  # seconds decoded at once; more costs memory and stalls the progress
 
 
@@ -31,7 +33,7 @@ def utterances(sound: Iterable[Chunk]) -> Iterator[Utterance]:
 
     One without a silence for 15 seconds is cut where it is quietest.
     """
-    detector = Endpointer(sample_rate=RATE)
+    detector = Endpointer(window=WINDOW, ratio=RATIO, vad_mode=Vad.MEDIUM_LOOSE, sample_rate=RATE)
     start, speech = 0.0, list[bytes]()
     for frame in _frames(sound, detector.frame_bytes):
         detect = detector.end_stream if frame.is_last else detector.process

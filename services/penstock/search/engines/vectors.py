@@ -11,8 +11,6 @@ from penstock.search.engines.embedding import Vectors
 from penstock.search.engines.fusion import Scores
 
 FIRST_CAPACITY = 1_024
-# Sums of float32 depend in the last digits on the place in the matrix; equal texts must tie.
-DECIMALS = 6
 
 _FREE = -1
 
@@ -66,12 +64,14 @@ class PassageVectors:
         _, rows, firsts = self._laid_out()
         if not len(rows):
             return np.zeros(0)
-        cosines = (self._matrix[: self._used] @ vector)[rows]
-        return np.maximum.reduceat(cosines, firsts).astype(np.float64).round(DECIMALS)
+        # Row by row: in a product of matrices the last digit of a sum depends on the row's place,
+        # and equal texts would not tie.
+        cosines = np.vecdot(self._matrix[: self._used], vector)[rows]
+        return np.maximum.reduceat(cosines, firsts).astype(np.float64)
 
     def nearest_passage(self, number: int, vector: Vectors) -> int:
         """Which passage of document `number` is nearest to `vector`, from 0."""
-        return int(np.argmax(self._matrix[self._rows[number]] @ vector))
+        return int(np.argmax(np.vecdot(self._matrix[self._rows[number]], vector)))
 
     def _laid_out(self) -> _Layout:
         if self._layout is None:
