@@ -15,7 +15,7 @@ from penstock.client import Penstock, Worker
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build
-from support.workers import Spawn
+from support.workers import Spawn, event_names
 
 LEASE = 1.0  # seconds, in worker_program.py
 
@@ -25,10 +25,6 @@ async def said(directory: Path, what: str, seconds: float = 15) -> None:
     async with asyncio.timeout(seconds):
         while not (directory / "said").exists() or what not in (directory / "said").read_text():
             await asyncio.sleep(0.01)
-
-
-async def events(ps: Penstock, id: str) -> list[str]:
-    return [entry.type.split(".")[2] for entry in await ps.jobs.history(id)]
 
 
 async def test_a_killed_workers_job_runs_elsewhere_soon_and_completes_once(
@@ -44,7 +40,7 @@ async def test_a_killed_workers_job_runs_elsewhere_soon_and_completes_once(
     (tmp_path / "go").touch()
     assert await ps.jobs.result(job.id, timeout=10) == second.name
     expected = ["queued", "started", "retrying", "started", "completed"]
-    assert await events(ps, job.id) == expected
+    assert await event_names(ps, job.id) == expected
     done = await ps.jobs.get(job.id)
     assert (done.attempt, [error.type for error in done.errors]) == (2, ["WorkerLost"])
 
@@ -89,7 +85,7 @@ async def test_a_worker_that_slept_through_its_lease_cannot_complete_the_job(
     async with asyncio.timeout(10):
         while "is refused" not in first.log() and "its lease lost" not in first.log():
             await asyncio.sleep(0.02)
-    assert (await events(ps, job.id)).count("completed") == 1
+    assert (await event_names(ps, job.id)).count("completed") == 1
     assert (await ps.jobs.get(job.id)).worker == second.name
 
 
@@ -98,7 +94,7 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_lease(ps: Penstock, spaw
     spawn()
     job = await ps.jobs.enqueue("block", {"seconds": 3 * LEASE})
     await ps.jobs.result(job.id, timeout=15)
-    assert await events(ps, job.id) == ["queued", "started", "completed"]
+    assert await event_names(ps, job.id) == ["queued", "started", "completed"]
 
 
 @pytest.mark.parametrize("handler", ["wait", "stubborn"])
@@ -110,7 +106,7 @@ async def test_a_drained_worker_hands_back_what_does_not_end_and_no_attempt_is_s
     await said(tmp_path, f"begun 1 by {first.name}")
     first.send(signal.SIGTERM)
     assert await asyncio.to_thread(first.wait) == 0
-    assert await events(ps, job.id) == ["queued", "started", "released"]
+    assert await event_names(ps, job.id) == ["queued", "started", "released"]
     assert (await ps.jobs.get(job.id)).state == "pending"
     second = spawn()
     await said(tmp_path, f"begun 1 by {second.name}")
@@ -150,20 +146,20 @@ async def test_a_second_signal_cuts_the_grace_short(
 async def test_every_job_completes_once_however_often_workers_are_killed(
     ps: Penstock, spawn: Spawn, rounds: int
 ) -> None:
-    jobs = [
-        await ps.jobs.enqueue("brief", {"n": n}, id=f"j{n}", max_attempts=100) for n in range(300)
-    ]
+    count = 100 * rounds  # about as many as are done in so many short lives
+    jobs = await asyncio.gather(
+        *(ps.jobs.enqueue("brief", {"n": n}, max_attempts=100) for n in range(count))
+    )
     when = random.Random(5)
-    for _ in range(min(rounds, 4)):
+    for _ in range(rounds):
         worker = spawn()
         await at_work(ps, worker.name)
         await asyncio.sleep(when.uniform(0, 0.1))
         worker.send(signal.SIGKILL)
     spawn()
-    results = [await ps.jobs.result(job.id, timeout=30) for job in jobs]
-    assert results == list(range(300))
-    for job in jobs:
-        assert (await events(ps, job.id)).count("completed") == 1
+    assert [await ps.jobs.result(job.id, timeout=60) for job in jobs] == list(range(count))
+    ends = [(await event_names(ps, job.id)).count("completed") for job in jobs]
+    assert ends == [1] * count
 
 
 async def at_work(ps: Penstock, worker: str) -> None:

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import aiohttp
 import pytest
 
 from penstock.client import Backoff, JobContext, Penstock, PermanentFailure
-from penstock.contracts.answers import HistoryEntry
-from penstock.contracts.errors import InvalidMessage, JobFailed, NotFound, Refused, Timeout
-from penstock.infra.host import Host
-from support.workers import NewWorker, Serve
+from penstock.contracts.errors import InvalidMessage, JobFailed, Refused, Timeout
+from support.workers import NewWorker, Serve, event_names, nothing_left
 
 SOON = Backoff(initial=0.1, maximum=0.2)
-
-
-def names(history: list[HistoryEntry]) -> list[str]:
-    return [entry.type.split(".")[2] for entry in history]
-
-
-async def messages(ps: Penstock, stream: str) -> int:
-    """How many messages a stream holds."""
-    bus = ps.session.bus
-    info = await bus.api(f"STREAM.INFO.{bus.subjects.stream(stream)}")
-    return int(info["state"]["messages"])
-
-
-async def left_over(ps: Penstock) -> tuple[int, int]:
-    """Work items and timers, once the acknowledgements on their way have arrived."""
-    async with asyncio.timeout(5):
-        while any(left := (await messages(ps, "work"), await messages(ps, "sched"))):
-            await asyncio.sleep(0.02)
-    return left
 
 
 async def test_a_job_runs_with_its_payload_and_gives_its_result(
@@ -54,7 +31,7 @@ async def test_a_job_runs_with_its_payload_and_gives_its_result(
     assert (done.state, done.attempt, done.worker) == ("completed", 1, worker.name)
     assert await ps.jobs.get_status(job.id) == "completed"
     history = await ps.jobs.history(job.id)
-    assert names(history) == ["queued", "started", "completed"]
+    assert await event_names(ps, job.id) == ["queued", "started", "completed"]
     assert [entry.causationtype for entry in history] == [
         "penstock.jobs.enqueue.v1",
         "penstock.jobs.queued.v1",
@@ -62,7 +39,7 @@ async def test_a_job_runs_with_its_payload_and_gives_its_result(
     ]
     assert [entry.version for entry in history] == [1, 2, 3]
     assert (await ps.jobs.get(job.id, at=history[1].sequence)).state == "processing"
-    assert await left_over(ps) == (0, 0)
+    await nothing_left(ps)
 
 
 async def test_a_job_that_fails_is_tried_again_until_it_succeeds(
@@ -84,8 +61,8 @@ async def test_a_job_that_fails_is_tried_again_until_it_succeeds(
     job = await ps.jobs.get(job.id)
     assert (job.attempt, [error.type for error in job.errors]) == (3, ["ConnectionError"] * 2)
     expected = ["queued", "started", "retrying", "started", "retrying", "started", "completed"]
-    assert names(await ps.jobs.history(job.id)) == expected
-    assert await left_over(ps) == (0, 0)
+    assert await event_names(ps, job.id) == expected
+    await nothing_left(ps)
 
 
 async def test_a_job_fails_when_its_attempts_are_spent(
@@ -120,7 +97,7 @@ async def test_a_permanent_failure_is_not_tried_again(
     job = await ps.jobs.enqueue("hopeless", max_attempts=5)
     with pytest.raises(JobFailed, match="there is no such file"):
         await ps.jobs.result(job.id, timeout=10)
-    assert names(await ps.jobs.history(job.id)) == ["queued", "started", "failed"]
+    assert await event_names(ps, job.id) == ["queued", "started", "failed"]
 
 
 async def test_a_payload_of_the_wrong_type_fails_the_job_at_once_and_says_where(
@@ -157,75 +134,6 @@ async def test_a_result_that_cannot_be_kept_fails_the_job_at_once(
         await ps.jobs.result(job.id, timeout=10)
 
 
-async def test_a_delayed_job_waits_for_its_time(
-    ps: Penstock, new_worker: NewWorker, serve: Serve
-) -> None:
-    worker = new_worker()
-
-    @worker.register_handler("when")
-    async def when() -> float:
-        return datetime.now(UTC).timestamp()
-
-    await serve(worker)
-    job = await ps.jobs.enqueue("when", delay=timedelta(seconds=1))
-    assert (job.state, await messages(ps, "work")) == ("pending", 0)
-    assert job.run_at is not None
-    [depth] = await ps.jobs.queues()
-    assert (depth.waiting, depth.delayed) == (0, 1)
-    ran = await ps.jobs.result(job.id, timeout=10)
-    assert 0 <= ran - job.run_at.timestamp() < 2
-    assert await left_over(ps) == (0, 0)
-
-
-async def test_higher_priorities_go_first_and_the_lowest_still_moves(
-    ps: Penstock, new_worker: NewWorker, serve: Serve
-) -> None:
-    worker, order = new_worker(concurrency=1), list[int]()
-
-    @worker.register_handler("note")
-    async def note(priority: int) -> None:
-        order.append(priority)
-
-    for priority in [0] * 4 + [5] * 10 + [9] * 20:
-        last = await ps.jobs.enqueue("note", {"priority": priority}, priority=priority)
-    await serve(worker)
-    async with asyncio.timeout(20):
-        while len(order) < 34:
-            await asyncio.sleep(0.02)
-    first_twenty = order[:20]
-    assert order[:7] == [9] * 7
-    assert first_twenty.count(9) >= 17
-    assert first_twenty.count(5) == first_twenty.count(0) == 1
-    await ps.jobs.result(last.id, timeout=10)
-
-
-async def test_a_job_that_waits_is_cancelled_with_its_item_and_its_timer(
-    ps: Penstock, new_worker: NewWorker, serve: Serve
-) -> None:
-    waiting = await ps.jobs.enqueue("never")
-    delayed = await ps.jobs.enqueue("never", delay=1)
-    assert (await messages(ps, "work"), await messages(ps, "sched")) == (1, 1)
-    for job in (waiting, delayed):
-        cancelled = await ps.jobs.cancel(job.id, "enough")
-        assert (cancelled.state, cancelled.reason) == ("cancelled", "enough")
-        with pytest.raises(JobFailed, match="was cancelled: enough"):
-            await ps.jobs.result(job.id, timeout=10)
-    assert (await messages(ps, "work"), await messages(ps, "sched")) == (0, 0)
-    with pytest.raises(NotFound):
-        await ps.jobs.cancel("nobody's")
-
-
-async def test_a_timer_that_comes_too_late_does_nothing(ps: Penstock, system: Host) -> None:
-    job = await ps.jobs.enqueue("never", delay=3600)
-    bus, subjects = ps.session.bus, ps.session.bus.subjects
-    stream, subject = subjects.stream("sched"), subjects.timer("jobs", job.id)
-    [timer] = await bus.direct_get(stream, {"last_by_subj": subject})
-    await ps.jobs.cancel(job.id)
-    await bus.publish_acked(subjects.due("jobs", job.id), timer.data)
-    assert await left_over(ps) == (0, 0)
-    assert names(await ps.jobs.history(job.id)) == ["queued", "cancelled"]
-
-
 async def test_a_running_job_that_is_cancelled_is_stopped_and_its_worker_goes_on(
     ps: Penstock, new_worker: NewWorker, serve: Serve
 ) -> None:
@@ -251,7 +159,7 @@ async def test_a_running_job_that_is_cancelled_is_stopped_and_its_worker_goes_on
     await asyncio.wait_for(stopped.wait(), 5)
     following = await ps.jobs.enqueue("short")
     assert await ps.jobs.result(following.id, timeout=10) == "done"
-    assert names(await ps.jobs.history(job.id)) == ["queued", "started", "cancelled"]
+    assert await event_names(ps, job.id) == ["queued", "started", "cancelled"]
     with pytest.raises(Refused, match="completed already"):
         await ps.jobs.cancel(following.id)
 
@@ -278,47 +186,6 @@ async def test_the_same_id_again_is_the_same_job_and_has_no_second_effect(
     assert (await ps.jobs.enqueue("once", {"n": 3}, command_id="c-1")).id == by_command.id
     await ps.jobs.result(by_command.id, timeout=10)
     assert calls == [1, 3]
-
-
-async def test_an_item_that_was_not_published_or_was_published_twice_does_no_harm(
-    ps: Penstock, new_worker: NewWorker, serve: Serve
-) -> None:
-    """What a service that died between event and item left, and what its successor repeats."""
-    worker, calls = new_worker(), list[int]()
-
-    @worker.register_handler("once")
-    async def once() -> int:
-        calls.append(1)
-        await asyncio.sleep(0.2)
-        return len(calls)
-
-    job = await ps.jobs.enqueue("once", command_id="c-1")
-    bus, subjects = ps.session.bus, ps.session.bus.subjects
-    stream, subject = subjects.stream("work"), subjects.work("default", 5, job.id)
-    [item] = await bus.direct_get(stream, {"last_by_subj": subject})
-    await bus.publish_acked(subject, item.data)
-    await serve(worker)
-    assert await ps.jobs.result(job.id, timeout=10) == 1
-    assert await left_over(ps) == (0, 0)
-    assert calls == [1]
-    await bus.publish_acked(subject, item.data)
-    assert await left_over(ps) == (0, 0)
-    assert calls == [1]
-
-
-async def test_a_repeated_command_publishes_the_item_that_is_missing(
-    ps: Penstock, new_worker: NewWorker, serve: Serve
-) -> None:
-    job = await ps.jobs.enqueue("late", id="j", command_id="c-1")
-    bus = ps.session.bus
-    work = bus.subjects.stream("work")
-    # Another window, so that the server does not take the repetition for the one it has seen.
-    config = (await bus.api(f"STREAM.INFO.{work}"))["config"]
-    await bus.api(f"STREAM.UPDATE.{work}", {**config, "duplicate_window": 100_000_000})
-    await bus.api(f"STREAM.PURGE.{work}")
-    await asyncio.sleep(0.2)
-    assert await ps.jobs.enqueue("late", id="j", command_id="c-1") == job
-    assert await messages(ps, "work") == 1
 
 
 async def test_what_a_handler_sends_belongs_to_the_jobs_flow(
@@ -364,46 +231,3 @@ async def test_what_is_not_valid_is_refused_with_its_path(ps: Penstock) -> None:
         await ps.jobs.enqueue("x", priority=10)
     with pytest.raises(InvalidMessage, match=r"data\.max_attempts"):
         await ps.jobs.enqueue("x", max_attempts=0)
-
-
-async def test_jobs_are_listed_page_by_page_and_filtered(ps: Penstock) -> None:
-    for n in range(5):
-        await ps.jobs.enqueue("a" if n % 2 else "b", id=f"j{n}", queue=f"q{n // 3}", priority=n)
-    await ps.jobs.cancel("j0")
-    first = await ps.jobs.list(limit=2)
-    assert [job.id for job in first] == ["j4", "j3"]
-    second = await ps.jobs.list(limit=9, before="j3")
-    assert [job.id for job in second] == ["j2", "j1", "j0"]
-    assert [job.id for job in await ps.jobs.list(name="a")] == ["j3", "j1"]
-    assert [job.id for job in await ps.jobs.list(state="pending", queue="q0")] == ["j2", "j1"]
-    depths = [(depth.queue, depth.priority, depth.waiting) for depth in await ps.jobs.queues()]
-    assert depths == [("q0", 2, 1), ("q0", 1, 1), ("q1", 4, 1), ("q1", 3, 1)]
-
-
-async def test_http_shows_jobs_their_history_and_the_queues(ps: Penstock, system: Host) -> None:
-    command = {"id": "h/1", "data": {"name": "x", "payload": {"a": 1}}}
-    async with aiohttp.ClientSession(system.http_url) as http:
-        async with http.post("/commands/jobs/enqueue?wait=10", json=command) as response:
-            assert (response.status, (await response.json())["data"]["state"]) == (200, "pending")
-
-        async def get(path: str) -> Any:
-            async with http.get(path) as response:
-                assert response.status == 200, path
-                return (await response.json())["data"]
-
-        assert [job["id"] for job in await get("/jobs?min_seq=1")] == ["h/1"]
-        assert (await get("/jobs/h%2F1"))["payload"] == {"a": 1}
-        assert (await get("/jobs/h%2F1/history"))[0]["type"] == "penstock.jobs.queued.v1"
-        assert (await get("/jobs/queues"))[0]["waiting"] == 1
-
-
-async def test_a_queue_may_have_any_name(ps: Penstock, new_worker: NewWorker, serve: Serve) -> None:
-    worker = new_worker(queues=["a.b c/d>*"])
-
-    @worker.register_handler("here")
-    async def here() -> str:
-        return "here"
-
-    await serve(worker)
-    job = await ps.jobs.enqueue("here", queue="a.b c/d>*")
-    assert await ps.jobs.result(job.id, timeout=10) == "here"

@@ -1,10 +1,11 @@
-"""Fixtures: the jobs service running, a client of it, and workers that end with their test.
+"""For tests of jobs: what is stored, and fixtures for the service, a client and workers.
 
-A conftest imports those that its folder needs.
+A conftest imports the fixtures that its folder needs; all they start ends with the test.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -24,6 +25,25 @@ from penstock.jobs.service import build
 PROGRAM = Path(__file__).with_name("worker_program.py")
 NewWorker = Callable[..., Worker]
 Serve = Callable[[Worker], Awaitable[Worker]]
+
+
+async def event_names(ps: Penstock, id: str) -> list[str]:
+    """What happened to a job, such as `["queued", "started"]`."""
+    return [entry.type.split(".")[2] for entry in await ps.jobs.history(id)]
+
+
+async def stored(ps: Penstock, stream: str) -> int:
+    """How many messages a stream holds: `work` the items, `sched` the timers."""
+    bus = ps.session.bus
+    info = await bus.api(f"STREAM.INFO.{bus.subjects.stream(stream)}")
+    return int(info["state"]["messages"])
+
+
+async def nothing_left(ps: Penstock) -> None:
+    """Wait until every item and every timer is gone: acknowledgements may be on their way."""
+    async with asyncio.timeout(10):
+        while await stored(ps, "work") or await stored(ps, "sched"):
+            await asyncio.sleep(0.02)
 
 
 class Program:

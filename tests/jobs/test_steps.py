@@ -1,0 +1,145 @@
+"""Whatever step a worker or the service dies behind, the next one goes on from there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import msgspec
+import pytest
+
+from penstock.client import Penstock
+from penstock.contracts.envelope import wrap
+from penstock.contracts.jobs import (
+    JobCompleted,
+    JobError,
+    JobReleased,
+    JobRetrying,
+    JobStarted,
+    JobState,
+)
+from penstock.infra.event_log import JetStreamEventLog
+from support.workers import NewWorker, Serve, event_names, nothing_left
+
+Start = Callable[[], Awaitable[object]]
+BOOM = JobError(type="ValueError", message="boom")
+
+
+async def work_item(ps: Penstock, job: JobState) -> int:
+    """The sequence of the job's work item."""
+    subjects = ps.session.bus.subjects
+    request = {"last_by_subj": subjects.work(job.queue, job.priority, job.id)}
+    [item] = await ps.session.bus.direct_get(subjects.stream("work"), request)
+    return item.sequence
+
+
+async def left(ps: Penstock, job: JobState, *events: msgspec.Struct) -> None:
+    """Store what a worker had stored when it died."""
+    log = JetStreamEventLog(ps.session.bus, "jobs", durability="os")
+    sequence = (await log.load(job.id)).sequence
+    for version, data in enumerate(events, 2):
+        event = wrap(
+            data,
+            id=f"dead:{version}",
+            subject=job.id,
+            time=datetime.now(UTC),
+            correlationid=job.correlationid,
+            version=version,
+        )
+        sequence = (await log.append([event], expected=sequence)).sequence
+
+
+async def over(ps: Penstock, job: JobState) -> JobState:
+    """The job at its end, when also its item and its timer are gone."""
+    async with asyncio.timeout(15):
+        [*_, last] = [state async for state in ps.jobs.watch(job.id)]
+    await nothing_left(ps)
+    return last
+
+
+@pytest.fixture
+async def job(ps: Penstock) -> JobState:
+    """A job that waits for a worker."""
+    return await ps.jobs.enqueue("step")
+
+
+@pytest.fixture
+def start(new_worker: NewWorker, serve: Serve) -> Start:
+    """Starts a worker that can do the job."""
+    worker = new_worker()
+
+    @worker.register_handler("step")
+    async def step() -> str:
+        return "done"
+
+    return partial(serve, worker)
+
+
+async def test_behind_the_start_the_attempt_is_lost(
+    ps: Penstock, job: JobState, start: Start
+) -> None:
+    item = await work_item(ps, job)
+    await left(ps, job, JobStarted(attempt=1, worker="dead", item=item))
+    await start()
+    state = await over(ps, job)
+    assert (state.result, state.attempt, state.errors[0].type) == ("done", 2, "WorkerLost")
+
+
+async def test_behind_the_failure_the_timer_is_set(
+    ps: Penstock, job: JobState, start: Start
+) -> None:
+    item = await work_item(ps, job)
+    run_at = datetime.now(UTC) + timedelta(seconds=0.3)
+    await left(
+        ps,
+        job,
+        JobStarted(attempt=1, worker="dead", item=item),
+        JobRetrying(attempt=1, error=BOOM, run_at=run_at),
+    )
+    await start()
+    state = await over(ps, job)
+    assert (state.result, state.attempt, state.errors) == ("done", 2, (BOOM,))
+    assert state.started
+    assert state.started >= run_at
+
+
+async def test_behind_the_release_the_attempt_begins_again(
+    ps: Penstock, job: JobState, start: Start
+) -> None:
+    item = await work_item(ps, job)
+    await left(
+        ps,
+        job,
+        JobStarted(attempt=1, worker="dead", item=item),
+        JobReleased(attempt=1, worker="dead", item=item, reason="the worker shuts down"),
+    )
+    await start()
+    state = await over(ps, job)
+    assert (state.result, state.attempt, state.errors) == ("done", 1, ())
+
+
+async def test_behind_the_end_only_the_item_is_removed(
+    ps: Penstock, job: JobState, start: Start
+) -> None:
+    item = await work_item(ps, job)
+    await left(
+        ps,
+        job,
+        JobStarted(attempt=1, worker="dead", item=item),
+        JobCompleted(attempt=1, result="done before"),
+    )
+    await start()
+    assert (await over(ps, job)).result == "done before"
+    assert await event_names(ps, job.id) == ["queued", "started", "completed"]
+
+
+async def test_a_job_held_under_another_item_is_not_taken_over(
+    ps: Penstock, job: JobState, start: Start
+) -> None:
+    item = await work_item(ps, job)
+    await left(ps, job, JobStarted(attempt=1, worker="alive", item=item + 1))
+    await start()
+    await nothing_left(ps)
+    assert await event_names(ps, job.id) == ["queued", "started"]
