@@ -155,7 +155,9 @@ class RecorderEventLog:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.wait_for(self._news.wait(), self._poll)
+            # Not `wait_for`: until Python 3.12 it forgets a cancellation that comes with the news.
+            async with asyncio.timeout(self._poll):
+                await self._news.wait()
         except TimeoutError:
             return  # time to ask what other processes did
 
