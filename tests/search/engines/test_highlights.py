@@ -60,6 +60,15 @@ def test_the_fragment_with_the_most_of_the_query_comes_first() -> None:
     assert len(shown(content, "ships harbour", fragments=9, size=60)) == 3
 
 
+def test_matches_close_together_are_shown_in_fragments_that_do_not_overlap() -> None:
+    content = f"Ship one. {'word ' * 14}Ship two."
+    first, second = shown(content, "ship", size=60)
+    assert first.start + len(first.text) <= second.start
+    assert "Ship one." in first.text
+    assert second.text.endswith("Ship two.")
+    assert second.text.startswith("word")
+
+
 def test_without_a_match_the_passage_asked_for_is_shown_to_the_end_of_a_word() -> None:
     content = FILLER + " The nearest passage begins here."
     (fragment,) = shown(content, "zebra", otherwise=len(FILLER), size=24)

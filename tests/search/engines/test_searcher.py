@@ -46,6 +46,13 @@ def test_meaning_finds_what_has_none_of_the_words(found: Found) -> None:
     assert found("boats in a port", alpha=1.0)[0] == "ships"
 
 
+def test_the_title_is_part_of_what_a_document_means(put: Put, found: Found) -> None:
+    put("a", "Part two of the report.", title="Bread and baking")
+    put("b", "Part two of the report.", title="Harbour and sailing")
+    assert found("boats and ports", alpha=1.0)[0] == "b"
+    assert found("bakery dough", alpha=1.0)[0] == "a"
+
+
 @pytest.mark.usefixtures("library")
 def test_alpha_is_the_weight_of_meaning(search: Search) -> None:
     words = search("quarterly bakery", alpha=0.0)

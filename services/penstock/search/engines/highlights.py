@@ -72,10 +72,10 @@ def _best_spans(
     for window in sorted(_windows(matches, options.size), reverse=True):
         if len(chosen) == options.fragments:
             break
-        if _apart(window.start, window.end, chosen):
-            start, end = _widened(content, window, options.size)
-            if _apart(start, end, chosen):
-                chosen.append((start, end))
+        if all(window.end <= start or end <= window.start for start, end in chosen):
+            low = max((end for _, end in chosen if end <= window.start), default=0)
+            high = min((start for start, _ in chosen if start >= window.end), default=len(content))
+            chosen.append(_widened(content, window, options.size, low, high))
     return chosen
 
 
@@ -92,15 +92,11 @@ def _windows(matches: Sequence[_Match], size: int) -> Iterator[_Window]:
         yield _Window(len(+inside), last - first + 1, -start, start, match.end)
 
 
-def _apart(start: int, end: int, spans: Iterable[tuple[int, int]]) -> bool:
-    return all(end <= other_start or other_end <= start for other_start, other_end in spans)
-
-
-def _widened(content: str, window: _Window, size: int) -> tuple[int, int]:
-    """`window` with as much around it as makes `size` characters of whole words."""
+def _widened(content: str, window: _Window, size: int, low: int, high: int) -> tuple[int, int]:
+    """`window` and whole words around it, up to `size` characters and from `low` to `high`."""
     spare = max(0, size - (window.end - window.start))
-    start = max(0, window.start - spare // 2)
-    end = min(len(content), window.end + spare - (window.start - start))
+    start = max(low, window.start - spare // 2)
+    end = min(high, window.end + spare - (window.start - start))
     return _word_start(content, start, window.start), _word_end(content, window.end, end)
 
 

@@ -6,7 +6,6 @@ Writes within the transaction of whoever opened the database. Never commits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 
 import msgspec
 import numpy as np
@@ -45,10 +44,8 @@ class SqliteIndex(SqliteSearcher):
         Raises StartupError if the index was built with another embedder.
         """
         stamp(self._connection, self._embedder)
-        last = {document.id: document for document in documents}
-        waiting = iter(last.values())
-        while batch := list(islice(waiting, TEXTS_AT_ONCE)):
-            self._put(batch)
+        for at in range(0, len(documents), TEXTS_AT_ONCE):
+            self._put(documents[at : at + TEXTS_AT_ONCE])
         self._forget_changes()
 
     def delete(self, ids: Iterable[str]) -> None:
