@@ -9,13 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from penstock.contracts.envelope import Envelope, wrap
-from penstock.contracts.errors import NotFound, Refused, Unavailable
-from penstock.contracts.progress import (
-    CompleteProgress,
-    CreateProgress,
-    ProgressState,
-    UpdateProgress,
-)
+from penstock.contracts.errors import NotFound, Unavailable
+from penstock.contracts.progress import CreateProgress, ProgressState, UpdateProgress
 from penstock.infra.bus import Bus
 from penstock.infra.decider import Aggregate, Decider
 from penstock.infra.event_log import JetStreamEventLog
@@ -42,10 +37,6 @@ def create(id: str = "p", command_id: str = "c-create") -> Envelope:
 def update(percent: float, command_id: str, id: str = "p") -> Envelope:
     command = UpdateProgress(percent=percent)
     return wrap(command, id=command_id, subject=id, time=NOW, correlationid="f")
-
-
-def complete(command_id: str, id: str = "p") -> Envelope:
-    return wrap(CompleteProgress(), id=command_id, subject=id, time=NOW, correlationid="f")
 
 
 class Effects:
@@ -93,28 +84,6 @@ async def test_instances_that_decide_at_once_lose_nothing(log: JetStreamEventLog
     events = (await log.load("p")).events
     assert [record.event.version for record in events] == list(range(1, 32))
     assert {record.event.causationid for record in events[1:]} == {c.id for c in commands}
-
-
-async def test_a_refusal_is_about_the_log_and_not_about_what_is_remembered(
-    log: JetStreamEventLog,
-) -> None:
-    one, other = Decider(log, decide, evolve), Decider(log, decide, evolve)
-    with pytest.raises(NotFound):
-        await one.handle(update(10, "c-early"))
-    await other.handle(create())
-    await one.handle(update(10, "c-10"))
-    await other.handle(complete("c-end"))
-    with pytest.raises(Refused):
-        await one.handle(update(20, "c-late"))
-    assert len((await log.load("p")).events) == 3
-
-
-async def test_what_another_instance_made_is_not_made_again(log: JetStreamEventLog) -> None:
-    one, other = Decider(log, decide, evolve), Decider(log, decide, evolve)
-    first = await one.handle(create())
-    again = await other.handle(create(command_id="c-another"))
-    assert (again.sequence, again.data) == (first.sequence, first.data)
-    assert len((await log.load("p")).events) == 1
 
 
 async def test_a_refusal_stores_nothing(log: JetStreamEventLog) -> None:

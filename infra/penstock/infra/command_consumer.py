@@ -6,7 +6,6 @@ letter. Never decides: that is the decider's.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -17,7 +16,6 @@ from faststream import AckPolicy
 from faststream.message import StreamMessage
 from faststream.nats import ConsumerConfig, JStream, NatsBroker
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from opentelemetry.trace import SpanKind
 
 from penstock.contracts.answers import Outcome
@@ -48,62 +46,25 @@ class CommandConsumer:
         self._service = service
         self._handle = handle
         self._types = messages(service, "command")
-        self._subscriber: Any = None
-        self._slots = asyncio.Semaphore(CONCURRENT)
-        self._in_hand: set[asyncio.Task[None]] = set()
 
     def subscribe(self, broker: NatsBroker) -> None:
         """Add the subscriber to a broker that is yet to be started."""
         name = f"{self._service}-commands"
-        self._subscriber = broker.subscriber(
+        subscriber = broker.subscriber(
             self._bus.subjects.command(self._service, "*"),
             stream=JStream(self._bus.subjects.stream("cmd"), declare=False),
             queue=name,
             config=ConsumerConfig(ack_wait=ACK_WAIT, max_ack_pending=4 * CONCURRENT),
             pending_msgs_limit=8 * CONCURRENT,
+            max_workers=CONCURRENT,
             ack_policy=AckPolicy.MANUAL,
             decoder=_as_it_is,
             no_reply=True,
         )
-        self._subscriber(self._accept)
+        subscriber(self._take)
 
-    async def drain(self, timeout: float) -> None:
-        """Take no more, and finish what was delivered, within `timeout` seconds.
-
-        What is not finished then, another instance gets after `ACK_WAIT`.
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                await self._unsubscribe()
-                while self._in_hand:
-                    await asyncio.wait(self._in_hand)
-        except (TimeoutError, NatsError) as error:
-            log.warning("%s: commands are left in hand: %s", self._service, type(error).__name__)
-            for task in self._in_hand:
-                task.cancel()
-
-    async def _unsubscribe(self) -> None:
-        # FastStream's own stop would drop what was delivered and not begun.
-        if self._subscriber is not None and self._subscriber.subscription is not None:
-            subscription, self._subscriber.subscription = self._subscriber.subscription, None
-            await subscription.drain()
-
-    async def _accept(self, message: Any) -> None:
-        # Not FastStream's `max_workers`: it hands messages over one by one, each with its own
-        # writes. Here all that came together are begun together, and share writes and wakeups.
-        await self._slots.acquire()
-        task = asyncio.create_task(self._take(message.raw_message))
-        self._in_hand.add(task)
-        task.add_done_callback(self._let_go)
-
-    def _let_go(self, task: asyncio.Task[None]) -> None:
-        self._in_hand.discard(task)
-        self._slots.release()
-        if not task.cancelled() and (error := task.exception()):
-            # It could not be acknowledged; it comes again, and is known by its id then.
-            log.error("%s: a command is not settled: %r", self._service, error)
-
-    async def _take(self, msg: Msg) -> None:
+    async def _take(self, message: Any) -> None:
+        msg: Msg = message.raw_message
         started = perf_counter()
         try:
             command = self._decode(msg.data)

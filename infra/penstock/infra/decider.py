@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, unwrap, wrap
-from penstock.contracts.errors import Conflict, PenstockError
+from penstock.contracts.errors import Conflict
 from penstock.infra.event_log import EventLog, Recorded
 from penstock.infra.keyed_locks import KeyedLocks
 
@@ -100,10 +99,14 @@ class Decider(Generic[S]):
         """
         data = unwrap(command)
         async with self._locks.of(command.subject):
-            for attempt in (self._by_memory, *repeat(self._by_log, TRIES)):
-                outcome = await attempt(data, command)
-                if outcome is not None:
-                    return outcome
+            for _ in range(TRIES):
+                aggregate = await self._load(command.subject)
+                if command.id in aggregate.commands:
+                    return await self._again(command)
+                try:
+                    return await self._carry_out(aggregate, data, command)
+                except Conflict:
+                    self._cache.pop(command.subject, None)
         raise Conflict(f"{command.subject!r} changes too fast; send the command again.")
 
     async def load(self, id: str) -> Aggregate[S]:
@@ -111,55 +114,23 @@ class Decider(Generic[S]):
         loaded = await self._log.load(id)
         return self._fold(Aggregate(id), loaded.events)
 
-    async def _by_memory(self, data: msgspec.Struct, command: Envelope) -> Outcome | None:
-        """Decide on what is remembered, and of an unknown aggregate that it is new.
-
-        Only an append proves that this is the present, so that nothing else is answered from it:
-        None when it is for the log to say.
-        """
-        aggregate = self._recall(command.subject)
-        if command.id in aggregate.commands:
-            return await self._again(command)
-        try:
-            decided = await self._decided(aggregate, data, command)
-        except PenstockError:
-            return None
-        return await self._store(aggregate, decided, command) if decided else None
-
-    async def _by_log(self, data: msgspec.Struct, command: Envelope) -> Outcome | None:
-        """Decide on what the log tells; None when that changed meanwhile."""
-        aggregate = await self.load(command.subject)
-        self._remember(aggregate)
-        if command.id in aggregate.commands:
-            return await self._again(command)
-        decided = await self._decided(aggregate, data, command)
-        if decided:
-            return await self._store(aggregate, decided, command)
-        return await self._finish(aggregate, command)
-
-    async def _decided(
+    async def _carry_out(
         self, aggregate: Aggregate[S], data: msgspec.Struct, command: Envelope
-    ) -> Sequence[msgspec.Struct]:
+    ) -> Outcome:
         facts = await self._look_up(data, self.load) if self._look_up else None
-        return self._decide(aggregate.state, data, Context(self._clock(), command, facts))
-
-    async def _store(
-        self, aggregate: Aggregate[S], decided: Sequence[msgspec.Struct], command: Envelope
-    ) -> Outcome | None:
-        events = self._envelopes(aggregate, decided, command)
-        try:
+        decided = self._decide(aggregate.state, data, Context(self._clock(), command, facts))
+        if decided:
+            events = self._envelopes(aggregate, decided, command)
             appended = await self._log.append(
                 events, expected=aggregate.sequence, command_id=command.id
             )
-        except Conflict:
-            return None
-        if appended.again:
-            return await self._again(command)
-        aggregate = self._fold(aggregate, [Recorded(appended.sequence, event) for event in events])
-        self._remember(aggregate)
-        return await self._finish(aggregate, command)
-
-    async def _finish(self, aggregate: Aggregate[S], command: Envelope) -> Outcome:
+            if appended.again:
+                self._cache.pop(aggregate.id, None)
+                return await self._again(command)
+            aggregate = self._fold(
+                aggregate, [Recorded(appended.sequence, event) for event in events]
+            )
+            self._remember(aggregate)
         if self._effect:
             await self._effect(aggregate, command)
         return _outcome(aggregate, command)
@@ -175,12 +146,14 @@ class Decider(Generic[S]):
             await self._effect(now, command)
         return _outcome(then, command)
 
-    def _recall(self, id: str) -> Aggregate[S]:
+    async def _load(self, id: str) -> Aggregate[S]:
         cached = self._cache.get(id)
-        if cached is None:
-            return Aggregate(id)
-        self._cache.move_to_end(id)
-        return cached
+        if cached is not None:
+            self._cache.move_to_end(id)
+            return cached
+        aggregate = await self.load(id)
+        self._remember(aggregate)
+        return aggregate
 
     def _remember(self, aggregate: Aggregate[S]) -> None:
         self._cache[aggregate.id] = aggregate

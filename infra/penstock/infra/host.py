@@ -65,8 +65,6 @@ class Host:
         if self._runner:
             await self._runner.cleanup()
         if self._broker:
-            seconds = self.settings.drain_seconds
-            await asyncio.gather(*(s.commands.drain(seconds) for s in self.services))
             await self._broker.stop()
         for service in reversed(self.services):
             await service.stop()

@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 RETRY = 1.0  # seconds until folding is tried again after the disk or the bus failed
-# Seconds in which further events may gather, once all are folded: a transaction costs as much as
-# a dozen events. Whoever waits for an event waits no longer for that.
-REST = 0.005
 Listener = Callable[[Sequence[Folded[S]]], None]
 
 
@@ -50,9 +47,8 @@ class Projector(Generic[S]):
         self._model = model
         self._evolve = evolve
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"fold-{event_log.service}")
-        self._progress: dict[asyncio.Future[None], int] = {}
+        self._progress: list[tuple[int, asyncio.Future[None]]] = []
         self._watchers: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
-        self._awaited = asyncio.Event()
         self._listeners: list[Listener[S]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -76,12 +72,10 @@ class Projector(Generic[S]):
         if self.sequence >= sequence:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._progress[future] = sequence
-        self._awaited.set()
+        entry = (sequence, future)
+        self._progress.append(entry)
         try:
-            # Not `wait_for`: until Python 3.12 it forgets a cancellation that comes with the news.
-            async with asyncio.timeout(timeout):
-                await future
+            await asyncio.wait_for(future, timeout)
         except TimeoutError:
             raise Timeout(
                 f"The view stands at {self.sequence} and did not reach {sequence} in time; "
@@ -89,14 +83,14 @@ class Projector(Generic[S]):
                 sequence=self.sequence,
             ) from None
         finally:
-            del self._progress[future]
+            if entry in self._progress:
+                self._progress.remove(entry)
 
     @contextmanager
     def watching(self, id: str) -> Iterator[asyncio.Future[None]]:
         """A future that is done at the next news of one aggregate; enter before you read."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers[id].add(future)
-        self._awaited.set()
         try:
             yield future
         finally:
@@ -124,18 +118,6 @@ class Projector(Generic[S]):
             if failed:
                 await loop.run_in_executor(self._thread, self._model.write, (), batch[-1].sequence)
             self._tell(folded, batch)
-            if not self.lag:
-                await self._rest()
-
-    async def _rest(self) -> None:
-        self._awaited.clear()
-        if self._progress or self._watchers:
-            return
-        try:
-            async with asyncio.timeout(REST):
-                await self._awaited.wait()
-        except TimeoutError:
-            return
 
     def _fold(
         self, batch: list[Followed]
@@ -189,7 +171,7 @@ class Projector(Generic[S]):
         FOLDED.labels(service).inc(len(folded))
         SEQUENCE.labels(service).set(self.sequence)
         LAG.labels(service).set(self.lag)
-        for future, sequence in self._progress.items():
+        for sequence, future in self._progress:
             if sequence <= self.sequence and not future.done():
                 future.set_result(None)
         for id in {f.event.subject for f in folded} if self._watchers else ():

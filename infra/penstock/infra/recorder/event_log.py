@@ -155,9 +155,7 @@ class RecorderEventLog:
 
     async def _wait(self) -> None:
         try:
-            # Not `wait_for`: until Python 3.12 it forgets a cancellation that comes with the news.
-            async with asyncio.timeout(self._poll):
-                await self._news.wait()
+            await asyncio.wait_for(self._news.wait(), self._poll)
         except TimeoutError:
             return  # time to ask what other processes did
 
