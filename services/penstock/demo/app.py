@@ -102,6 +102,8 @@ async def _job(ps: Penstock, file: SourceFile, user: str, display: Display) -> I
         watching = asyncio.create_task(_show(ps, job, file, display))
         try:
             result = await ps.jobs.result(job, timeout=LONGEST)
+            # Not in the handler: were it killed just after, its next attempt could say no more.
+            await ps.progress.complete(job)
         except JobFailed as error:
             await ps.progress.fail(job, _reason(error))
             raise

@@ -70,7 +70,6 @@ def register(worker: Worker) -> None:
             raise PermanentFailure(str(error)) from error
         await _index(file, key, passages, ctx)
         exports = await _export(file, key, passages, ctx)
-        await ctx.ps.progress.complete(ctx.id, command_id=f"{ctx.id}:complete")
         await _notify(ctx, user, f"{file.name} is ready", counted(len(passages)))
         return Ingested(ctx.id, digest, len(passages), _frequent(passages), exports)
 
