@@ -10,7 +10,8 @@ import msgspec
 from penstock.contracts.errors import Problem
 
 
-def _null() -> msgspec.Raw:
+def null() -> msgspec.Raw:
+    """JSON's null, as yet undecoded."""
     return msgspec.Raw(b"null")
 
 
@@ -22,7 +23,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     sequence: int = 0
-    data: msgspec.Raw = msgspec.field(default_factory=_null)
+    data: msgspec.Raw = msgspec.field(default_factory=null)
     problem: Problem | None = None
 
 
@@ -41,7 +42,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     sequence: int = 0
     revision: int = 0
-    data: msgspec.Raw = msgspec.field(default_factory=_null)
+    data: msgspec.Raw = msgspec.field(default_factory=null)
     problem: Problem | None = None
 
 

@@ -63,6 +63,10 @@ class Subjects:
         """Where a question about a view is asked (core NATS request)."""
         return f"{self.prefix}.query.{service}.{name}"
 
+    def control(self, service: str, verb: str) -> str:
+        """Where every instance of a service is asked to do something (core NATS)."""
+        return f"{self.prefix}.control.{service}.{verb}"
+
     def change(self, entity: str, id: str) -> str:
         """Where the application says that one of its own entities changed."""
         return f"{self.prefix}.change.{token(entity)}.{token(id)}"

@@ -20,6 +20,7 @@ from penstock.contracts.envelope import unwrap
 from penstock.contracts.errors import InvalidMessage, NotFound
 from penstock.infra.bus import Bus
 from penstock.infra.command_consumer import CommandConsumer
+from penstock.infra.control import Control, Verb
 from penstock.infra.decider import CACHED, Decide, Decider, Effect, Evolve, LookUp
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.projector import Projector
@@ -59,7 +60,8 @@ class Part(Protocol):
 
 
 class Service(Generic[S]):
-    """One of the six. `parts` and `routes` are what it has beyond the frame.
+    """One of the six. `parts` and `routes` are what it has beyond the frame, and `verbs` what
+    an operator can ask of each of its instances.
 
     `on_shutdown` is called once no new connection is accepted and before those that are open are
     waited for: whoever holds connections open ends them there.
@@ -96,7 +98,8 @@ class Service(Generic[S]):
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
-        self.parts: list[Part] = []
+        self.verbs: dict[str, Verb] = {}
+        self.parts: list[Part] = [Control(frame.bus, name, self.verbs)]
         self.routes: list[web.AbstractRouteDef] = []
         self.on_shutdown: list[Callable[[web.Application], Awaitable[None]]] = []
         self._evolve = evolve

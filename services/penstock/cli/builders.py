@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 
+from penstock.cli.connecting import service_named
 from penstock.contracts.errors import StartupError
 from penstock.contracts.subjects import SERVICES
 from penstock.infra.host import Build
@@ -15,11 +16,7 @@ def builders(names: Iterable[str] = SERVICES) -> dict[str, Build]:
 
     Raises StartupError for a name that is none, or when a service's extra is not installed.
     """
-    wanted = list(names)
-    for name in wanted:
-        if name not in SERVICES:
-            raise StartupError(f"There is no service {name!r}; there are {', '.join(SERVICES)}.")
-    return {name: _builder(name) for name in wanted}
+    return {name: _builder(service_named(name)) for name in names}
 
 
 def _builder(name: str) -> Build:

@@ -32,8 +32,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 failed, 2 wrongly called."""
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         status: int = options.run(options, read_settings(os.environ))
     except PenstockError as error:
         print(f"penstock: {error}", file=sys.stderr)

@@ -1,0 +1,71 @@
+"""What every aggregate of every service can come to: erased, or archived. Never any logic.
+
+Each service has the same messages under its own name: `ERASE["jobs"]` is the command
+`penstock.jobs.erase.v1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import msgspec
+
+from penstock.contracts.envelope import command, event
+from penstock.contracts.subjects import SERVICES
+
+
+class Erase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Remove everything that is known of the aggregate, for good; only that it was, and why it
+    was erased, stays.
+    """
+
+    reason: str
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything before this was removed. The id is never used again."""
+
+    reason: str
+
+
+class Archived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The events before this were moved to the object `segment` of the object store.
+
+    `events` is how many they were, and `first` and `last` the stream sequences between which
+    they stood.
+    """
+
+    segment: str
+    events: int
+    first: int
+    last: int
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def _of_each(
+    declare: Callable[[str, str], Callable[[type[S]], type[S]]], name: str, struct: type[S]
+) -> dict[str, type[S]]:
+    """`struct` once for each service, declared as that service's `name`."""
+    return {service: declare(service, name)(_copy(service, struct)) for service in SERVICES}
+
+
+def _copy(service: str, struct: type[S]) -> type[S]:
+    copy = msgspec.defstruct(
+        f"{service.capitalize()}{struct.__name__}",
+        [],
+        bases=(struct,),
+        module=__name__,
+        namespace={"__doc__": struct.__doc__},
+        frozen=True,
+        kw_only=True,
+        omit_defaults=True,
+    )
+    return cast("type[S]", copy)
+
+
+ERASE = _of_each(command, "erase", Erase)
+ERASED = _of_each(event, "erased", Erased)
+ARCHIVED = _of_each(event, "archived", Archived)
