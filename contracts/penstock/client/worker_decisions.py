@@ -21,6 +21,7 @@ from penstock.contracts.jobs import (
     JobRetrying,
     JobStarted,
 )
+from penstock.contracts.lifecycle import Archived, Erased
 
 Event = JobQueued | JobStarted | JobRetrying | JobReleased | JobCompleted | JobFailed | JobCancelled
 
@@ -65,7 +66,7 @@ def after_failure(
 
 
 def after_conflict(
-    last: Event, *, item: int, worker: str, max_attempts: int, now: datetime
+    last: Event | Erased | Archived, *, item: int, worker: str, max_attempts: int, now: datetime
 ) -> Drop | Wait | Append:
     """What to do with the work item `item` when the job has moved on to `last` meanwhile.
 
@@ -73,6 +74,8 @@ def after_conflict(
     that it was released, which costs none. Another item means that this one is a duplicate.
     """
     match last:
+        case Erased() | Archived():
+            return Drop()
         case JobQueued() | JobCompleted() | JobFailed() | JobCancelled():
             return Drop()
         case JobRetrying(run_at=run_at):

@@ -60,6 +60,18 @@ class NotFound(PenstockError):  # noqa: N818
     code, title, status = "not-found", "Not found", 404
 
 
+class Erased(PenstockError):  # noqa: N818
+    """There was something by that id; it was erased, and the id is never used again."""
+
+    code, title, status = "erased", "Erased", 410
+
+
+class Archived(PenstockError):  # noqa: N818
+    """What there was by that id is in the archive; it takes no part in the present any more."""
+
+    code, title, status = "archived", "Archived", 410
+
+
 class Refused(PenstockError):  # noqa: N818
     """The command is well formed but not possible in the present state."""
 

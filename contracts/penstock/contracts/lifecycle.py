@@ -24,22 +24,26 @@ class Erase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything before this was removed. The id is never used again."""
+    """Everything before this was removed. The id is never used again.
+
+    `sequences` are the stream sequences where the events stood.
+    """
 
     reason: str
+    sequences: tuple[int, ...] = ()
 
 
 class Archived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The events before this were moved to the object `segment` of the object store.
 
-    `events` is how many they were, and `first` and `last` the stream sequences between which
-    they stood.
+    What comes after begins anew. `sequences` are the stream sequences where they stood;
+    `commands` the keys of the commands that caused them, eight bytes each, so that none has a
+    second effect.
     """
 
     segment: str
-    events: int
-    first: int
-    last: int
+    sequences: tuple[int, ...] = ()
+    commands: bytes = b""
 
 
 S = TypeVar("S", bound=msgspec.Struct)

@@ -127,14 +127,15 @@ class Event(Part, frozen=True, kw_only=True):
 
     `prev` is the position it follows on: between the two the channel has nothing. For a
     notification `id` is its id and `data` its content; for `read` (in an inbox) `data` has `ids`
-    and `through`, as in `MarkRead`. `replay`: it is older than the subscription.
+    and `through`, as in `MarkRead`. `erased` and `archived` say that nothing before is there any
+    more. `replay`: it is older than the subscription.
     """
 
     ch: str
     seq: int
     prev: int
     id: str
-    type: Literal["notification", "read"]
+    type: Literal["notification", "read", "erased", "archived"]
     time: datetime
     replay: bool = False
     data: msgspec.Raw

@@ -11,6 +11,7 @@ SERVICES = ("progress", "notifications", "jobs", "exports", "cache", "search")
 
 MSG_ID = "Nats-Msg-Id"
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 TTL = "Nats-TTL"
 REPLY = "Penstock-Reply"
 
@@ -54,6 +55,18 @@ class Subjects:
     def events(self, service: str) -> str:
         """All events of a service (a wildcard)."""
         return f"{self.prefix}.ev.{service}.>"
+
+    def decision(self, service: str, id: str, key: str) -> str:
+        """Where the answer to a command is kept that caused no event; `*` as key: all of one."""
+        return f"{self.prefix}.decision.{service}.{token(id)}.{key}"
+
+    def decisions(self, service: str) -> str:
+        """All of them of a service (a wildcard)."""
+        return f"{self.prefix}.decision.{service}.>"
+
+    def snapshot(self, service: str, id: str) -> str:
+        """Where the snapshot of an aggregate is kept."""
+        return f"{self.prefix}.snap.{service}.{token(id)}"
 
     def command(self, service: str, verb: str) -> str:
         """Where a command is sent."""

@@ -1,11 +1,13 @@
 """Handles commands: load, decide, append, answer. The same for all six services.
 
-Decides nothing itself; a domain's `decide` and `evolve` are pure and get time and ids as data.
+Decides nothing itself; a domain's `decide` and `evolve` are pure and get time and ids as data. A
+command is decided once: its events, or where there are none its answer, are stored on the condition
+that the aggregate is still as it was decided upon, and tell when the command comes again.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -14,13 +16,28 @@ import msgspec
 
 from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, unwrap, wrap
-from penstock.contracts.errors import Conflict
+from penstock.contracts.errors import (
+    Archived,
+    Conflict,
+    Erased,
+    PenstockError,
+    Unavailable,
+    from_problem,
+)
+from penstock.contracts.lifecycle import Erase
+from penstock.contracts.lifecycle import Erased as ErasedEvent
+from penstock.infra.aggregate import Aggregate, Evolve
+from penstock.infra.aggregates import Aggregates
+from penstock.infra.decisions import Decisions, Head
 from penstock.infra.event_log import EventLog, Recorded
 from penstock.infra.keyed_locks import KeyedLocks
+from penstock.infra.snapshots import Snapshots
+
+__all__ = ["Aggregate", "Context", "Decide", "Decider", "Effect", "Evolve", "Load", "LookUp"]
 
 S = TypeVar("S")
-TRIES = 20
-CACHED = 20_000
+TRIES = 30
+LONGEST_PAUSE = 0.05  # seconds between two of them
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,26 +54,10 @@ class Context(msgspec.Struct, frozen=True):
 
 
 Decide = Callable[[S | None, msgspec.Struct, Context], Sequence[msgspec.Struct]]
-Evolve = Callable[[S | None, msgspec.Struct, Envelope], S]
-
-
-class Aggregate(msgspec.Struct, Generic[S]):
-    """An aggregate folded from its events; `commands` are the ids of those that shaped it.
-
-    `last` is its last event, at `sequence`.
-    """
-
-    id: str
-    state: S | None = None
-    version: int = 0
-    sequence: int = 0
-    commands: set[str] = set()
-    last: Envelope | None = None
-
-
 Effect = Callable[[Aggregate[S], Envelope], Awaitable[None]]
 Load = Callable[[str], Awaitable[Aggregate[S]]]
 LookUp = Callable[[msgspec.Struct, Load[S]], Awaitable[Any]]
+Eraser = Callable[[Envelope, Erase], Awaitable[Outcome]]
 
 
 class Decider(Generic[S]):
@@ -65,9 +66,7 @@ class Decider(Generic[S]):
     `effect` runs after the events are stored and before the command is acknowledged, also when a
     command is seen again: it must be idempotent, and finishes what a crash left undone.
     `look_up` gets the `facts` that a command needs from beyond its aggregate, before it is decided;
-    it may run several times for one command.
-    `cached` is how many aggregates are kept in memory: 0 where others than this decider append to
-    them, so that every decision and every answer is about the present.
+    it may run several times for one command. `erase` carries out the command of that name.
     """
 
     def __init__(
@@ -75,102 +74,118 @@ class Decider(Generic[S]):
         log: EventLog,
         decide: Decide[S],
         evolve: Evolve[S],
+        decisions: Decisions,
         *,
+        snapshots: Snapshots[S] | None = None,
         effect: Effect[S] | None = None,
         look_up: LookUp[S] | None = None,
-        cached: int = CACHED,
+        erase: Eraser | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._log = log
         self._decide = decide
-        self._evolve = evolve
+        self._decisions = decisions
+        self._aggregates = Aggregates(log, evolve, snapshots=snapshots)
         self._effect = effect
         self._look_up = look_up
-        self._cached = cached
+        self._erase = erase
         self._clock = clock
         self._locks = KeyedLocks()
-        self._cache: OrderedDict[str, Aggregate[S]] = OrderedDict()
 
-    async def handle(self, command: Envelope) -> Outcome:
-        """Carry out one command; a second time with the same id answers as the first.
+    async def handle(self, command: Envelope, *, anew: bool = False) -> Outcome:
+        """Carry out a command once and answer it; a command with the same id answers as the first.
 
-        Raises InvalidMessage, NotFound or Refused from the domain, and Conflict if others keep
+        With `anew` an earlier refusal does not count: its cause may be gone. Raises InvalidMessage,
+        NotFound or Refused from the domain, Erased or Archived, and Conflict if others keep
         changing the aggregate.
         """
         data = unwrap(command)
         async with self._locks.of(command.subject):
-            for _ in range(TRIES):
-                aggregate = await self._load(command.subject)
-                if command.id in aggregate.commands:
-                    return await self._again(command)
+            for tried in range(TRIES):
                 try:
-                    return await self._carry_out(aggregate, data, command)
+                    return await self._try(data, command, anew)
                 except Conflict:
-                    self._cache.pop(command.subject, None)
+                    self._aggregates.forget(command.subject)
+                await asyncio.sleep(min(0.001 * tried**2, LONGEST_PAUSE))
         raise Conflict(f"{command.subject!r} changes too fast; send the command again.")
 
     async def load(self, id: str) -> Aggregate[S]:
-        """The aggregate as its events tell it now, past any cache."""
-        loaded = await self._log.load(id)
-        return self._fold(Aggregate(id), loaded.events)
+        """The aggregate as its events tell it now, past any memory."""
+        return await self._aggregates.load(id)
+
+    async def close(self) -> None:
+        """Finish what is being written beside the commands."""
+        await self._aggregates.close()
+
+    async def _try(self, data: msgspec.Struct, command: Envelope, anew: bool) -> Outcome:
+        if isinstance(data, Erase) and self._erase:
+            return await self._erase(command, data)
+        head = await self._decisions.head(command)
+        aggregate = await self._aggregates.present(command.subject, head.last)
+        if isinstance(aggregate.tombstone, ErasedEvent):
+            raise erased(aggregate)
+        if aggregate.knows(command.id):
+            return await self._again(command, aggregate)
+        if head.outcome is not None and not (anew and head.outcome.problem):
+            return await self._answered(head, aggregate, command)
+        return await self._carry_out(aggregate, data, command)
+
+    async def _answered(self, head: Head, aggregate: Aggregate[S], command: Envelope) -> Outcome:
+        assert head.outcome is not None
+        if head.outcome.problem is not None:
+            raise from_problem(head.outcome.problem)
+        await self._act(aggregate, command)
+        return head.outcome
 
     async def _carry_out(
         self, aggregate: Aggregate[S], data: msgspec.Struct, command: Envelope
     ) -> Outcome:
-        facts = await self._look_up(data, self.load) if self._look_up else None
-        decided = self._decide(aggregate.state, data, Context(self._clock(), command, facts))
+        try:
+            facts = await self._look_up(data, self.load) if self._look_up else None
+            decided = self._decide(aggregate.state, data, Context(self._clock(), command, facts))
+        except (Conflict, Unavailable):
+            raise  # says nothing of the command
+        except PenstockError as refusal:
+            outcome = Outcome(id=command.id, problem=refusal.problem())
+            await self._decisions.record(command, outcome, expected=aggregate.sequence)
+            raise
         if decided:
-            events = self._envelopes(aggregate, decided, command)
-            appended = await self._log.append(
-                events, expected=aggregate.sequence, command_id=command.id
-            )
-            if appended.again:
-                self._cache.pop(aggregate.id, None)
-                return await self._again(command)
-            aggregate = self._fold(
-                aggregate, [Recorded(appended.sequence, event) for event in events]
-            )
-            self._remember(aggregate)
-        if self._effect:
-            await self._effect(aggregate, command)
+            return await self._store(aggregate, decided, command)
+        await self._act(aggregate, command)
+        outcome = _outcome(aggregate, command)
+        await self._decisions.record(command, outcome, expected=aggregate.sequence)
+        return outcome
+
+    async def _store(
+        self, aggregate: Aggregate[S], decided: Sequence[msgspec.Struct], command: Envelope
+    ) -> Outcome:
+        events = self._envelopes(aggregate, decided, command)
+        appended = await self._log.append(
+            events, expected=aggregate.sequence, command_id=command.id
+        )
+        if appended.again:
+            self._aggregates.forget(command.subject)
+            return await self._again(command, await self._aggregates.load(command.subject))
+        records = [Recorded(appended.sequence, event) for event in events]
+        aggregate = self._aggregates.fold(aggregate, records)
+        self._aggregates.remember(aggregate)
+        await self._act(aggregate, command)
         return _outcome(aggregate, command)
 
-    async def _again(self, command: Envelope) -> Outcome:
-        loaded = await self._log.load(command.subject)
-        causes = [r.event.causationid for r in loaded.events]
+    async def _again(self, command: Envelope, now: Aggregate[S]) -> Outcome:
+        """The answer to a command that shaped the aggregate before."""
+        events = (await self._aggregates.whole(command.subject)).events
+        causes = [record.event.causationid for record in events]
+        if command.id not in causes:
+            raise archived(now)
         last = len(causes) - causes[::-1].index(command.id)
-        then = self._fold(Aggregate(command.subject), loaded.events[:last])
-        now = self._fold(then, loaded.events[last:])
-        self._remember(now)
-        if self._effect:
-            await self._effect(now, command)
+        then = self._aggregates.fold(Aggregate(command.subject), events[:last])
+        await self._act(now, command)
         return _outcome(then, command)
 
-    async def _load(self, id: str) -> Aggregate[S]:
-        cached = self._cache.get(id)
-        if cached is not None:
-            self._cache.move_to_end(id)
-            return cached
-        aggregate = await self.load(id)
-        self._remember(aggregate)
-        return aggregate
-
-    def _remember(self, aggregate: Aggregate[S]) -> None:
-        self._cache[aggregate.id] = aggregate
-        self._cache.move_to_end(aggregate.id)
-        if len(self._cache) > self._cached:
-            self._cache.popitem(last=False)
-
-    def _fold(self, aggregate: Aggregate[S], records: Sequence[Recorded]) -> Aggregate[S]:
-        state, last = aggregate.state, aggregate.last
-        version, sequence = aggregate.version, aggregate.sequence
-        for record in records:
-            last = record.event
-            state = self._evolve(state, unwrap(last), last)
-            version, sequence = last.version, record.sequence
-        # The set is handed on, not copied: a copy a command makes long aggregates quadratic.
-        aggregate.commands.update(r.event.causationid for r in records if r.event.causationid)
-        return Aggregate(aggregate.id, state, version, sequence, aggregate.commands, last)
+    async def _act(self, aggregate: Aggregate[S], command: Envelope) -> None:
+        if self._effect:
+            await self._effect(aggregate, command)
 
     def _envelopes(
         self, aggregate: Aggregate[S], decided: Sequence[msgspec.Struct], command: Envelope
@@ -190,6 +205,23 @@ class Decider(Generic[S]):
             )
             for position, data in enumerate(decided, 1)
         ]
+
+
+def erased(aggregate: Aggregate[S]) -> Erased:
+    """The error that says so."""
+    assert aggregate.last is not None
+    return Erased(
+        f"{aggregate.id!r} was erased at {aggregate.last.time:%Y-%m-%d %H:%M} UTC; use another id.",
+        id=aggregate.id,
+    )
+
+
+def archived(aggregate: Aggregate[S]) -> Archived:
+    """The error that says so."""
+    return Archived(
+        f"{aggregate.id!r} is over and in the archive; its history tells what became of it.",
+        id=aggregate.id,
+    )
 
 
 def _outcome(aggregate: Aggregate[S], command: Envelope) -> Outcome:

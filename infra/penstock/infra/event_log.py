@@ -213,9 +213,13 @@ class JetStreamEventLog:
         loaded = await self.load(id)
         done = [r.sequence for r in loaded.events if r.event.id == tombstone.id]
         last = done or [(await self.append([tombstone], expected=loaded.sequence)).sequence]
-        subject = self.bus.subjects.event(self.service, id)
         # Up to the tombstone, not all but one: somebody may have appended after it.
-        await self.bus.api(f"STREAM.PURGE.{self.stream}", {"filter": subject, "seq": last[0]})
+        await self.purge(id, before=last[0])
+
+    async def purge(self, id: str, *, before: int) -> None:
+        """Remove the aggregate's events before a sequence, for good."""
+        subject = self.bus.subjects.event(self.service, id)
+        await self.bus.api(f"STREAM.PURGE.{self.stream}", {"filter": subject, "seq": before})
 
     async def _scan(self, subject: str, after: int) -> AsyncIterator[Recorded]:
         while True:

@@ -18,19 +18,19 @@ import apsw
 
 from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import PenstockError, Timeout
+from penstock.infra.aggregate import Evolve, Tombstone
 from penstock.infra.bus import Bus
 from penstock.infra.dead_letters import bury
-from penstock.infra.decider import Evolve
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.follower import Followed, Follower
-from penstock.infra.read_model import Folded, ReadModel
+from penstock.infra.read_model import Ended, Folded, ReadModel
 from penstock.infra.telemetry import FOLDED, LAG, SEQUENCE
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 RETRY = 1.0  # seconds until folding is tried again after the disk or the bus failed
-Listener = Callable[[Sequence[Folded[S]]], None]
+Listener = Callable[[Sequence[Folded[S] | Ended]], None]
 
 
 class Projector(Generic[S]):
@@ -121,7 +121,7 @@ class Projector(Generic[S]):
 
     def _fold(
         self, batch: list[Followed]
-    ) -> tuple[list[Folded[S]], list[tuple[Followed, Exception]]]:
+    ) -> tuple[list[Folded[S] | Ended], list[tuple[Followed, Exception]]]:
         """Fold a batch in one transaction; if that fails, one by one to find what fails."""
         try:
             folded = self._evolved(batch)
@@ -133,7 +133,7 @@ class Projector(Generic[S]):
                 return [], [(batch[0], error)]
         else:
             return folded, []
-        done: list[Folded[S]] = []
+        done: list[Folded[S] | Ended] = []
         failed: list[tuple[Followed, Exception]] = []
         for message in batch:
             one, errors = self._fold([message])
@@ -141,15 +141,19 @@ class Projector(Generic[S]):
             failed += errors
         return done, failed
 
-    def _evolved(self, batch: list[Followed]) -> list[Folded[S]]:
-        states: dict[str, S] = {}
-        folded = []
+    def _evolved(self, batch: list[Followed]) -> list[Folded[S] | Ended]:
+        states: dict[str, S | None] = {}
+        folded: list[Folded[S] | Ended] = []
         for message in batch:
             event = decode(message.data)
             data = unwrap(event)
             id = event.subject
-            state = self._evolve(states.get(id) or self._model.state(id), data, event)
-            states[id] = state
+            if isinstance(data, Tombstone):
+                states[id] = None
+                folded.append(Ended(message.sequence, event, data))
+                continue
+            before = states[id] if id in states else self._model.state(id)
+            state = states[id] = self._evolve(before, data, event)
             folded.append(Folded(message.sequence, event, data, state))
         return folded
 
@@ -164,7 +168,7 @@ class Projector(Generic[S]):
             sequence=message.sequence,
         )
 
-    def _tell(self, folded: Sequence[Folded[S]], batch: list[Followed]) -> None:
+    def _tell(self, folded: Sequence[Folded[S] | Ended], batch: list[Followed]) -> None:
         service = self._log.service
         self.sequence, self.lag = batch[-1].sequence, batch[-1].pending
         self.failure = None

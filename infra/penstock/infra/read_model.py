@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from types import UnionType
 from typing import Concatenate, Generic, ParamSpec, TypeVar
@@ -21,6 +22,8 @@ import apsw
 import msgspec
 
 from penstock.contracts.envelope import Envelope
+from penstock.infra.aggregate import Tombstone
+from penstock.infra.snapshots import schema_of
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +37,8 @@ CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEG
 INSERT INTO checkpoint VALUES (1, 0);
 CREATE TABLE aggregate (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, state BLOB NOT NULL)
     WITHOUT ROWID;
-CREATE TABLE flow (correlationid TEXT, sequence INTEGER, PRIMARY KEY (correlationid, sequence))
-    WITHOUT ROWID;
+CREATE TABLE flow (sequence INTEGER PRIMARY KEY, correlationid TEXT NOT NULL);
+CREATE INDEX flow_by_id ON flow (correlationid);
 """
 
 
@@ -46,6 +49,14 @@ class Folded(msgspec.Struct, Generic[S], frozen=True):
     event: Envelope
     data: msgspec.Struct
     state: S
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A tombstone: nothing of the aggregate's events before it stays in the view."""
+
+    sequence: int
+    event: Envelope
+    data: Tombstone
 
 
 class View(Generic[S]):
@@ -60,6 +71,9 @@ class View(Generic[S]):
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[S]]) -> None:
         """Write what `folded` means to the own tables, inside the checkpoint's transaction."""
 
+    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
+        """Delete every row about these aggregates from the own tables, in the same transaction."""
+
 
 class ReadModel(Generic[S]):
     """The database. `read` runs on its own connections and threads, so that it never waits."""
@@ -70,7 +84,7 @@ class ReadModel(Generic[S]):
         self.path = path
         self.view = view
         self._schema = FRAME_SCHEMA + view.schema
-        self._fingerprint = _fingerprint(self._schema, str(view.version), salt)
+        self._fingerprint = _fingerprint(self._schema, schema_of(state, view.version), salt)
         self._decode: Callable[[bytes], S] = msgspec.json.Decoder(state).decode
         self._encode = msgspec.json.Encoder().encode
         self._states: OrderedDict[str, S] = OrderedDict()
@@ -100,28 +114,55 @@ class ReadModel(Generic[S]):
         row = self._db.execute("SELECT state FROM aggregate WHERE id = ?", (id,)).fetchone()
         return self._decode(row[0]) if row else None
 
-    def write(self, folded: Sequence[Folded[S]], sequence: int) -> None:
+    def write(self, folded: Sequence[Folded[S] | Ended], sequence: int) -> None:
         """Commit folded events and the checkpoint `sequence`, all or nothing."""
-        last = {f.event.subject: f for f in folded}
         try:
             with self._db:
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)",
-                    ((id, f.sequence, self._encode(f.state)) for id, f in last.items()),
-                )
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO flow VALUES (?, ?)",
-                    ((f.event.correlationid, f.sequence) for f in folded),
-                )
-                self.view.fold(self._db, folded)
+                for ended, run in groupby(folded, key=lambda f: isinstance(f, Ended)):
+                    if ended:
+                        self._forget([f for f in run if isinstance(f, Ended)])
+                    else:
+                        self._keep([f for f in run if isinstance(f, Folded)])
                 self._db.execute("UPDATE checkpoint SET sequence = ?", (sequence,))
         except BaseException:
             self._states.clear()
             raise
-        for id, f in last.items():
-            self._states[id] = f.state
-            self._states.move_to_end(id)
-        while len(self._states) > CACHED:
+        for f in folded:
+            self._remember(f)
+
+    def _keep(self, folded: Sequence[Folded[S]]) -> None:
+        last = {f.event.subject: f for f in folded}
+        self._db.executemany(
+            "INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)",
+            ((id, f.sequence, self._encode(f.state)) for id, f in last.items()),
+        )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO flow VALUES (?, ?)",
+            ((f.sequence, f.event.correlationid) for f in folded),
+        )
+        self.view.fold(self._db, folded)
+
+    def _forget(self, ended: Sequence[Ended]) -> None:
+        ids = [one.event.subject for one in ended]
+        self.view.forget(self._db, ids)
+        self._db.executemany("DELETE FROM aggregate WHERE id = ?", ((id,) for id in ids))
+        self._db.executemany(
+            "DELETE FROM flow WHERE sequence = ?",
+            ((sequence,) for one in ended for sequence in one.data.sequences),
+        )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO flow VALUES (?, ?)",
+            ((one.sequence, one.event.correlationid) for one in ended),
+        )
+
+    def _remember(self, f: Folded[S] | Ended) -> None:
+        id = f.event.subject
+        if isinstance(f, Ended):
+            self._states.pop(id, None)
+            return
+        self._states[id] = f.state
+        self._states.move_to_end(id)
+        if len(self._states) > CACHED:
             self._states.popitem(last=False)
 
     # -- reading -----------------------------------------------------------------------------
@@ -199,7 +240,9 @@ def _connect(
     db.execute(
         # A checkpoint of the write-ahead log syncs the disk: every 32 MB is often enough.
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 8000;"
-        "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY"
+        "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;"
+        # What is erased is overwritten, not only unlinked.
+        "PRAGMA secure_delete = FAST"
     )
     return db
 

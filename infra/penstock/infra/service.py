@@ -16,17 +16,21 @@ import msgspec
 from aiohttp import web
 
 from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
-from penstock.contracts.envelope import unwrap
-from penstock.contracts.errors import InvalidMessage, NotFound
+from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
+from penstock.contracts.lifecycle import Archived, Erased
+from penstock.infra.aggregate import Aggregate, Folder
 from penstock.infra.bus import Bus
 from penstock.infra.command_consumer import CommandConsumer
 from penstock.infra.control import Control, Verb
-from penstock.infra.decider import CACHED, Decide, Decider, Effect, Evolve, LookUp
+from penstock.infra.decider import Decide, Decider, Effect, Evolve, LookUp, archived, erased
+from penstock.infra.decisions import Decisions
+from penstock.infra.eraser import Eraser, Remove
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
 from penstock.infra.read_model import ReadModel, View
 from penstock.infra.settings import Settings
+from penstock.infra.snapshots import Snapshots
 
 S = TypeVar("S")
 BEHIND = 10_000  # events not folded, above which a service is not ready
@@ -61,7 +65,7 @@ class Part(Protocol):
 
 class Service(Generic[S]):
     """One of the six. `parts` and `routes` are what it has beyond the frame, and `verbs` what
-    an operator can ask of each of its instances.
+    an operator can ask of each of its instances; `removals` take what is erased from its stores.
 
     `on_shutdown` is called once no new connection is accepted and before those that are open are
     waited for: whoever holds connections open ends them there.
@@ -81,18 +85,31 @@ class Service(Generic[S]):
         queries: Sequence[Query[Any]] = (),
         effect: Effect[S] | None = None,
         look_up: LookUp[S] | None = None,
-        cached: int = CACHED,
         salt: str = "",
     ) -> None:
         self.name = name
         self.bus = frame.bus
         self.log = JetStreamEventLog(frame.bus, name, durability=frame.settings.durability)
+        view = view or View()
+        decisions = Decisions(self.log)
+        snapshots = Snapshots(frame.bus, name, state, version=view.version)
+        self.removals: list[Remove] = [
+            lambda id, _: decisions.forget(id),
+            lambda id, _: snapshots.erase(id),
+        ]
         self.decider = Decider(
-            self.log, decide, evolve, effect=effect, look_up=look_up, cached=cached
+            self.log,
+            decide,
+            evolve,
+            decisions,
+            snapshots=snapshots,
+            effect=effect,
+            look_up=look_up,
+            erase=Eraser(self.log, self.removals),
         )
         self.model = ReadModel(
             frame.views / f"{name}.sqlite",
-            view or View(),
+            view,
             state,
             salt=frame.bus.subjects.prefix + salt,
         )
@@ -102,7 +119,7 @@ class Service(Generic[S]):
         self.parts: list[Part] = [Control(frame.bus, name, self.verbs)]
         self.routes: list[web.AbstractRouteDef] = []
         self.on_shutdown: list[Callable[[web.Application], Awaitable[None]]] = []
-        self._evolve = evolve
+        self._folder = Folder(evolve)
         self._state = state
         self.endpoints = [*map(self._bind, queries), *self._common()]
         self._responder = QueryResponder(frame.bus, name, self.endpoints)
@@ -120,6 +137,7 @@ class Service(Generic[S]):
             await part.stop()
         await self._responder.stop()
         await self.projector.stop()
+        await self.decider.close()
         await self.log.close()
         self.model.close()
 
@@ -180,22 +198,35 @@ class Service(Generic[S]):
                     await asyncio.wait((news,), timeout=left)
                     continue
             if found is None:
-                raise NotFound(f"{self.name} knows no {params.id!r}.", id=params.id)
+                raise await self._absent(params.id)
             revision, state = found
             return Answer(sequence=sequence, revision=revision, data=msgspec.Raw(_encode(state)))
 
     async def _get_at(self, id: str, at: str) -> Answer:
         until = _moment(at)
         loaded = await self.log.load(id)
-        state: S | None = None
-        revision = 0
-        for record in loaded.events:
-            if until(record):
-                state = self._evolve(state, unwrap(record.event), record.event)
-                revision = record.sequence
-        if state is None:
-            raise NotFound(f"{self.name} knew no {id!r} at {at}.", id=id)
-        return Answer(sequence=revision, revision=revision, data=msgspec.Raw(_encode(state)))
+        records = [record for record in loaded.events if until(record)]
+        then = self._folder.fold(Aggregate[S](id), records)
+        if then.state is None:
+            raise self._missing(then, f"{self.name} knew no {id!r} at {at}.")
+        return Answer(
+            sequence=then.sequence,
+            revision=then.sequence,
+            data=msgspec.Raw(_encode(then.state)),
+        )
+
+    async def _absent(self, id: str) -> PenstockError:
+        """Why the view has no such aggregate."""
+        return self._missing(await self.decider.load(id), f"{self.name} knows no {id!r}.")
+
+    def _missing(self, aggregate: Aggregate[S], otherwise: str) -> PenstockError:
+        match aggregate.tombstone:
+            case Erased():
+                return erased(aggregate)
+            case Archived():
+                return archived(aggregate)
+            case _:
+                return NotFound(otherwise, id=aggregate.id)
 
     async def _history(self, params: HistoryOf) -> Answer:
         loaded = await self.log.load(params.id)

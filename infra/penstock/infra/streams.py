@@ -38,8 +38,13 @@ def _stream(name: str, subjects: list[str], replicas: int, **more: Any) -> Confi
 
 
 def event_stream(subjects: Subjects, service: str, replicas: int = 1) -> Config:
-    """The event store of one service."""
-    return event_store(subjects.event_stream(service), [subjects.events(service)], replicas)
+    """The event store of one service, and what it decided where no event tells it.
+
+    Both in one stream, so that a decision can be stored on the condition that its aggregate is
+    still as it was decided upon. Decisions end with their time.
+    """
+    kept = [subjects.events(service), subjects.decisions(service)]
+    return event_store(subjects.event_stream(service), kept, replicas) | {"allow_msg_ttl": True}
 
 
 def event_store(name: str, subjects: list[str], replicas: int = 1) -> Config:

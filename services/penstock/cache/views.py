@@ -33,6 +33,10 @@ class TagView(View[TagState]):
             ((f.state.id, f.sequence, *_columns(f.state)) for f in last.values()),
         )
 
+    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
+        """See View.forget."""
+        db.executemany("DELETE FROM tag WHERE id = ?", ((id,) for id in ids))
+
 
 def _columns(tag: TagState) -> tuple[int, str | None, str, int]:
     return tag.count, tag.reason, tag.invalidated.isoformat(), tag.reflects

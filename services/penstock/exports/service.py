@@ -33,7 +33,6 @@ def build(frame: Frame) -> Service[State]:
         view=ExportsView(),
         queries=QUERIES,
         look_up=documents.look_up,
-        cached=0,  # the exporter appends as well
     )
     renderer = Renderer(objects, frame.views, at_once=AT_ONCE)
     exporter = Exporter(service.log, service.decider, documents, renderer)

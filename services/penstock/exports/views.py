@@ -60,6 +60,11 @@ class ExportsView(View[State]):
                     (id, one.sequence, state.kind),
                 )
 
+    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
+        """See View.forget."""
+        for table in ("export", "document"):
+            db.executemany(f"DELETE FROM {table} WHERE id = ?", ((id,) for id in ids))
+
 
 def listed_exports(db: apsw.Connection, params: ListExports) -> list[ExportState]:
     """Newest first. Raises NotFound for a `before` that is no export."""

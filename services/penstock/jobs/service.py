@@ -22,7 +22,6 @@ def build(frame: Frame) -> Service[JobState]:
         view=JobsView(),
         queries=QUERIES,
         effect=dispatch.effect,
-        cached=0,  # workers append to jobs too
     )
     service.parts.append(DueJobs(frame.bus, service.decider.load, dispatch))
     return service

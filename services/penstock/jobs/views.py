@@ -50,6 +50,10 @@ class JobsView(View[JobState]):
             ),
         )
 
+    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
+        """See View.forget."""
+        db.executemany("DELETE FROM listed WHERE id = ?", ((id,) for id in ids))
+
 
 def listed(db: apsw.Connection, params: ListJobs) -> list[JobState]:
     """Newest first; `before` is the id of the last one of the page before."""

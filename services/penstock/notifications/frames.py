@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.contracts import push
 from penstock.contracts.envelope import Envelope
+from penstock.contracts.lifecycle import Archived, Erased
 from penstock.contracts.notifications import BroadcastSent, NotificationSent, NotificationsRead
 
 FINAL_TEXT = 0x81
@@ -64,6 +65,17 @@ def event_message(
                 time=envelope.time,
                 replay=replay,
                 data=msgspec.Raw(encode(data)),
+            )
+        case Erased() | Archived():
+            event = push.Event(
+                ch=channel,
+                seq=sequence,
+                prev=prev,
+                id=envelope.id,
+                type="erased" if isinstance(data, Erased) else "archived",
+                time=envelope.time,
+                replay=replay,
+                data=msgspec.Raw(b"{}"),
             )
         case _:
             raise TypeError(f"not an event of notifications: {type(data).__name__}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from penstock.contracts.notifications import FeedState
-from penstock.infra.read_model import Folded, ReadModel
+from penstock.infra.read_model import Ended, Folded, ReadModel
 from penstock.notifications.frames import event_message, text_frame
 
 CHUNK = 64 * 1024  # bytes written to a socket at a time
@@ -61,7 +61,7 @@ class Hub:
             if not topic.readers:
                 del self._topics[feed]
 
-    def publish(self, folded: Sequence[Folded[FeedState]]) -> None:
+    def publish(self, folded: Sequence[Folded[FeedState] | Ended]) -> None:
         """Pass on what the view has just committed."""
         news: dict[Topic, list[tuple[int, bytes]]] = {}
         for f in folded:

@@ -42,6 +42,10 @@ class InboxView(View[FeedState]):
             elif isinstance(f.data, NotificationsRead):
                 _mark(db, f, f.data)
 
+    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
+        """See View.forget."""
+        db.executemany("DELETE FROM notification WHERE inbox = ?", ((id,) for id in ids))
+
 
 def _add(db: apsw.Connection, f: Folded[FeedState], sent: NotificationSent) -> None:
     content = msgspec.json.encode(sent.content)

@@ -41,6 +41,10 @@ class ProgressView(View[ProgressState]):
             ((state.id,) for state in last.values() if state.cleaned_up),
         )
 
+    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
+        """See View.forget."""
+        db.executemany("DELETE FROM listed WHERE id = ?", ((id,) for id in ids))
+
 
 def listed(db: apsw.Connection, params: ListProgress) -> list[ProgressState]:
     """Newest first; `before` is the `created` of the last one of the page before."""

@@ -32,13 +32,23 @@ class SearchView(View[DocumentState]):
 
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[DocumentState]]) -> None:
         """See View.fold."""
-        if self._index is None:
-            self._index = SqliteIndex(db, self._embedder)
+        index = self._written(db)
         last = {f.event.subject: f for f in folded}
-        self._index.delete(f.state.id for f in last.values() if f.state.deleted)
+        index.delete(f.state.id for f in last.values() if f.state.deleted)
         kept = [_indexed(f) for f in last.values() if not f.state.deleted]
         if kept:
-            self._index.put(kept)
+            index.put(kept)
+
+    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
+        """See View.forget."""
+        index = self._written(db)
+        index.delete(ids)
+        index.compact()
+
+    def _written(self, db: apsw.Connection) -> SqliteIndex:
+        if self._index is None:
+            self._index = SqliteIndex(db, self._embedder)
+        return self._index
 
     def search(self, db: apsw.Connection, query: SearchQuery) -> SearchHits:
         """Answer a query on a reader's connection, which keeps its vectors from query to query."""

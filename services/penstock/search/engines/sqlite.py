@@ -58,6 +58,10 @@ class SqliteIndex(SqliteSearcher):
                 self._clear(row[0])
         self._forget_changes()
 
+    def compact(self) -> None:
+        """Rewrite the words, so that those of deleted documents are nowhere any more."""
+        self._connection.execute("INSERT INTO indexed_text (indexed_text) VALUES ('optimize')")
+
     def _put(self, documents: Sequence[IndexedDocument]) -> None:
         cuts = [passages(document.content) for document in documents]
         vectors = self._embedded(
