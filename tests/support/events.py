@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from penstock.contracts.envelope import Envelope, wrap
+import msgspec
+from msgspec.structs import replace
+
+from penstock.contracts.envelope import Envelope, type_of, wrap
 from penstock.contracts.progress import ProgressUpdated
 
 
@@ -19,3 +22,12 @@ def event(id: str, version: int = 1, *, by: str = "c-0", text: str | None = None
         causationid=by,
         version=version,
     )
+
+
+def wrapped(data: msgspec.Struct, id: str, version: int, *, by: str) -> Envelope:
+    """`data` as the event `version` of the aggregate `id`, caused by the command `by`."""
+    return replace(event(id, version, by=by), type=str(type_of(type(data))), data=_raw(data))
+
+
+def _raw(data: msgspec.Struct) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(data))
