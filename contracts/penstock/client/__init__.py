@@ -5,7 +5,9 @@ from penstock.client.worker import Worker
 from penstock.client.worker_context import JobContext, PermanentFailure
 from penstock.contracts.answers import HistoryEntry
 from penstock.contracts.errors import (
+    Archived,
     Conflict,
+    Erased,
     ExportFailed,
     InvalidMessage,
     JobFailed,
@@ -24,9 +26,11 @@ from penstock.contracts.progress import ProgressState
 from penstock.contracts.search import SearchDocument, SearchHit, SearchHits, SearchQuery
 
 __all__ = [
+    "Archived",
     "Backoff",
     "Conflict",
     "Document",
+    "Erased",
     "ExportFailed",
     "HistoryEntry",
     "Inbox",

@@ -16,14 +16,14 @@ from penstock.contracts.lifecycle import ERASED, Erase
 from penstock.contracts.lifecycle import Erased as ErasedEvent
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 
-Remove = Callable[[str, Sequence[Recorded]], Awaitable[None]]
+Remove = Callable[[Envelope, Sequence[Recorded]], Awaitable[None]]
 
 
 class Eraser:
     """Carries out `Erase` for one service.
 
-    Each of `removals` gets the id and the events that there still are, and removes what its store
-    holds of the aggregate; it may be called again after a crash.
+    Each of `removals` gets the command and the events that there still are, and removes what its
+    store holds of the aggregate `command.subject`; it may be called again after a crash.
     """
 
     def __init__(self, log: JetStreamEventLog, removals: list[Remove]) -> None:
@@ -40,7 +40,7 @@ class Eraser:
             raise NotFound(f"There is nothing by the id {command.subject!r} to erase.")
         sequence = await self._tombstone(command, erase, events)
         for remove in self._removals:
-            await remove(command.subject, events)
+            await remove(command, events)
         await self._log.purge(command.subject, before=sequence)
         return Outcome(id=command.id, sequence=sequence)
 

@@ -102,9 +102,21 @@ class Objects:
         same = found.sha256 == hashlib.sha256(data).hexdigest()
         return found if same else await self.put(name, data)
 
+    async def remove(self, name: str) -> None:
+        """Remove an object and its name, if there is one. Raises Unavailable or Timeout.
+
+        The name goes last: until then a second call finds what is left.
+        """
+        try:
+            stored = await self.info(name)
+        except NotFound:
+            return
+        for subject in (f"$O.{self._bucket}.C.{stored.nuid}", self._name(name)):
+            await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+
     async def info(self, name: str) -> StoredObject:
         """What is stored as `name`. Raises NotFound, Unavailable, Timeout or Damaged."""
-        subject = f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+        subject = self._name(name)
         try:
             # Not by Direct Get: a replica may not know yet what was put a moment ago.
             reply = await self._bus.api(f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject})
@@ -147,6 +159,9 @@ class Objects:
                 yield piece
             if at >= stop:
                 return
+
+    def _name(self, name: str) -> str:
+        return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
     async def _chunks(self, stored: StoredObject) -> AsyncIterator[bytes]:
         left, after = stored.size, 0

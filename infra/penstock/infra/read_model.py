@@ -22,6 +22,7 @@ import apsw
 import msgspec
 
 from penstock.contracts.envelope import Envelope
+from penstock.contracts.lifecycle import Erased
 from penstock.infra.aggregate import Tombstone
 from penstock.infra.snapshots import schema_of
 
@@ -129,6 +130,9 @@ class ReadModel(Generic[S]):
             raise
         for f in folded:
             self._remember(f)
+        if any(isinstance(f, Ended) and isinstance(f.data, Erased) for f in folded):
+            # What was erased also goes from the log of writes. Readers may put that off.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _keep(self, folded: Sequence[Folded[S]]) -> None:
         last = {f.event.subject: f for f in folded}
@@ -237,13 +241,14 @@ def _connect(
 ) -> apsw.Connection:
     db = apsw.Connection(str(path), flags=flags)
     db.set_busy_timeout(5000)
+    # Fetched whole: after the first statement that gives a row, the others wait to be asked for.
     db.execute(
         # A checkpoint of the write-ahead log syncs the disk: every 32 MB is often enough.
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 8000;"
         "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;"
-        # What is erased is overwritten, not only unlinked.
-        "PRAGMA secure_delete = FAST"
-    )
+        # What is erased is overwritten, not only let go of.
+        "PRAGMA secure_delete = ON"
+    ).fetchall()
     return db
 
 

@@ -94,8 +94,8 @@ class Service(Generic[S]):
         decisions = Decisions(self.log)
         snapshots = Snapshots(frame.bus, name, state, version=view.version)
         self.removals: list[Remove] = [
-            lambda id, _: decisions.forget(id),
-            lambda id, _: snapshots.erase(id),
+            lambda command, _: decisions.forget(command.subject),
+            lambda command, _: snapshots.erase(command.subject),
         ]
         self.decider = Decider(
             self.log,
@@ -193,6 +193,8 @@ class Service(Generic[S]):
             with self.projector.watching(params.id) as news:
                 sequence, found = await self.model.read(self.model.aggregate, params.id)
                 left = deadline - asyncio.get_running_loop().time()
+                if found is None and params.after:
+                    await self._raise_if_over(params.id)
                 awaited = params.after is not None and (found[0] if found else 0) <= params.after
                 if awaited and left > 0:
                     await asyncio.wait((news,), timeout=left)
@@ -214,6 +216,12 @@ class Service(Generic[S]):
             revision=then.sequence,
             data=msgspec.Raw(_encode(then.state)),
         )
+
+    async def _raise_if_over(self, id: str) -> None:
+        """For whoever has seen it before: it may be gone for good."""
+        error = await self._absent(id)
+        if not isinstance(error, NotFound):
+            raise error
 
     async def _absent(self, id: str) -> PenstockError:
         """Why the view has no such aggregate."""

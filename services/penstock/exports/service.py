@@ -11,6 +11,7 @@ from penstock.exports.api import file_handler
 from penstock.exports.documents import Documents
 from penstock.exports.domain import State, decide, evolve
 from penstock.exports.exporter import Exporter
+from penstock.exports.removal import Removal
 from penstock.exports.renderer import Renderer
 from penstock.exports.views import QUERIES, ExportsView
 from penstock.infra.event_consumer import EventConsumer
@@ -34,6 +35,7 @@ def build(frame: Frame) -> Service[State]:
         queries=QUERIES,
         look_up=documents.look_up,
     )
+    service.removals.append(Removal(objects, service).remove)
     renderer = Renderer(objects, frame.views, at_once=AT_ONCE)
     exporter = Exporter(service.log, service.decider, documents, renderer)
     consumer = EventConsumer(

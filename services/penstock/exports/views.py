@@ -104,6 +104,22 @@ def _place(db: apsw.Connection, table: str, id: str) -> int:
     return place
 
 
+def exports_of(db: apsw.Connection, kind: str, document: str) -> list[str]:
+    """The ids of all exports of one document."""
+    asked = "SELECT id FROM export WHERE kind = ? AND document = ?"
+    return [id for (id,) in db.execute(asked, (kind, document))]
+
+
+def has_content(db: apsw.Connection, sha256: str, *, beside: str) -> bool:
+    """Whether a document other than the one with the key `beside` has this content now."""
+    rows = db.execute(
+        """SELECT 1 FROM document JOIN aggregate USING (id)
+           WHERE id <> ? AND json_extract(aggregate.state, '$.content.sha256') = ? LIMIT 1""",
+        (beside, sha256),
+    )
+    return rows.fetchone() is not None
+
+
 def known_formats(_db: apsw.Connection, _params: Question) -> list[FormatInfo]:
     """Every format that this service can write."""
     return [

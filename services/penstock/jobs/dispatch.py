@@ -6,14 +6,16 @@ timer replaces itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import assert_never
 
-from penstock.contracts.envelope import Envelope, encode, wrap
-from penstock.contracts.jobs import SERVICE, JobReady, JobState, timer
+from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
+from penstock.contracts.jobs import SERVICE, JobQueued, JobReady, JobState, timer
 from penstock.contracts.subjects import MSG_ID
 from penstock.infra.bus import Bus
 from penstock.infra.decider import Aggregate
+from penstock.infra.event_log import Recorded
 from penstock.infra.timers import Timers
 from penstock.jobs.domain import Offer, Wait, Withdraw, next_step
 
@@ -58,6 +60,15 @@ class Dispatch:
         )
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)
         await self._bus.publish_acked(subject, encode(item), {MSG_ID: item.id})
+
+    async def remove(self, command: Envelope, events: Sequence[Recorded]) -> None:
+        """Take back the item and the timer of a job that is erased; see `Eraser`."""
+        for queued in (unwrap(record.event) for record in events):
+            if isinstance(queued, JobQueued):
+                subjects = self._bus.subjects
+                subject = subjects.work(queued.queue, queued.priority, command.subject)
+                await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
+        await self._timers.cancel(command.subject)
 
     async def _withdraw(self, state: JobState) -> None:
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)

@@ -23,5 +23,6 @@ def build(frame: Frame) -> Service[JobState]:
         queries=QUERIES,
         effect=dispatch.effect,
     )
+    service.removals.append(dispatch.remove)
     service.parts.append(DueJobs(frame.bus, service.decider.load, dispatch))
     return service

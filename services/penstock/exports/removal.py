@@ -1,0 +1,68 @@
+"""What is erased with a document or an export beyond its events: content, files, and the exports
+made of a document. Never decides what is erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstock.contracts.envelope import Envelope, unwrap, wrap
+from penstock.contracts.exports import (
+    DOCUMENT,
+    Content,
+    DocumentPut,
+    ExportCompleted,
+    document_named,
+)
+from penstock.contracts.lifecycle import ERASE, Erase
+from penstock.exports.domain import State
+from penstock.exports.views import exports_of, has_content
+from penstock.infra.event_log import Recorded
+from penstock.infra.objects import Objects
+from penstock.infra.service import Service
+
+VIEW = 20.0  # seconds that the view may take to know of everything made of a document
+
+
+class Removal:
+    """Removes what the object store and other aggregates hold."""
+
+    def __init__(self, objects: Objects, service: Service[State]) -> None:
+        self._objects = objects
+        self._service = service
+
+    async def remove(self, command: Envelope, events: Sequence[Recorded]) -> None:
+        """See `Eraser`."""
+        if command.subject.startswith(DOCUMENT):
+            await self._exports(command, events[-1].sequence)
+        for event in (unwrap(record.event) for record in events):
+            match event:
+                case DocumentPut(content=content):
+                    await self._content(content, command.subject)
+                case ExportCompleted(file=file):
+                    await self._objects.remove(file.object)
+
+    async def _exports(self, command: Envelope, sequence: int) -> None:
+        """Erase every export of a document, each by a command of its own."""
+        await self._service.projector.reached(sequence, VIEW)
+        kind, document = document_named(command.subject)
+        erase: Erase = unwrap(command)
+        _, ids = await self._service.model.read(exports_of, kind, document)
+        for id in ids:
+            each = wrap(
+                ERASE[self._service.name](reason=erase.reason),
+                id=f"{command.id}:{id}",
+                subject=id,
+                time=command.time,
+                correlationid=command.correlationid,
+                cause=command,
+                actor=command.actor,
+                traceparent=command.traceparent,
+            )
+            await self._service.decider.handle(each)
+
+    async def _content(self, content: Content, key: str) -> None:
+        """The same content is kept once for all documents that have it."""
+        _, needed = await self._service.model.read(has_content, content.sha256, beside=key)
+        if not needed:
+            await self._objects.remove(content.object)
