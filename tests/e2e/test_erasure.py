@@ -64,7 +64,7 @@ async def tell(ps: Penstock, id: str, secret: str) -> None:
     await ps.notifications.send(id, {"text": secret})
     document = Document(title=secret, segments=(Segment(text=f"My name is {secret}"),))
     await ps.exports.put("letter", id, document)
-    await ps.exports.export("letter", id, "txt", id=f"{id}-txt")
+    await ps.exports.export("letter", id, "txt", id=f"{id}-txt", async_mode=False)
     await ps.cache.invalidate([id])
     with pytest.raises(NotFound):
         await ps.progress.update(f"{id}-none", 1, message=secret)
@@ -111,6 +111,10 @@ async def test_no_store_holds_what_was_erased_and_every_other_keeps_its_own(
     for service, id in NAMES.items():
         await erase(ps, service, id)
     await erase(ps, "jobs", f"{ID}-later")
+    with pytest.raises(Erased):  # by a command of its own that the document's erasure sent
+        async with asyncio.timeout(10):
+            async for _ in ps.exports.watch(f"{ID}-txt"):
+                pass
     await caught_up(system)
     assert holding(await stored(ps.session.bus), SECRET) == set()
     assert files_holding(tmp_path / "views", SECRET) == set()

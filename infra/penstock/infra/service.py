@@ -193,7 +193,7 @@ class Service(Generic[S]):
             with self.projector.watching(params.id) as news:
                 sequence, found = await self.model.read(self.model.aggregate, params.id)
                 left = deadline - asyncio.get_running_loop().time()
-                if found is None and params.after:
+                if found is None and params.after is not None:
                     await self._raise_if_over(params.id)
                 awaited = params.after is not None and (found[0] if found else 0) <= params.after
                 if awaited and left > 0:
@@ -218,7 +218,7 @@ class Service(Generic[S]):
         )
 
     async def _raise_if_over(self, id: str) -> None:
-        """For whoever has seen it before: it may be gone for good."""
+        """For whoever waits for news of it: there may never be any."""
         error = await self._absent(id)
         if not isinstance(error, NotFound):
             raise error

@@ -1,12 +1,15 @@
 """What is erased with a document or an export beyond its events: content, files, and the exports
 made of a document. Never decides what is erased.
+
+An export is erased by a command of its own, which outlives whoever sent it: once its tombstone is
+folded, the view no longer tells that it was made of the document.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penstock.contracts.envelope import Envelope, unwrap, wrap
+from penstock.contracts.envelope import Envelope, unwrap
 from penstock.contracts.exports import (
     DOCUMENT,
     Content,
@@ -19,6 +22,7 @@ from penstock.exports.domain import State
 from penstock.exports.views import exports_of, has_content
 from penstock.infra.event_log import Recorded
 from penstock.infra.objects import Objects
+from penstock.infra.sender import Cause, Sender
 from penstock.infra.service import Service
 
 VIEW = 20.0  # seconds that the view may take to know of everything made of a document
@@ -30,6 +34,7 @@ class Removal:
     def __init__(self, objects: Objects, service: Service[State]) -> None:
         self._objects = objects
         self._service = service
+        self._sender = Sender(service.bus)
 
     async def remove(self, command: Envelope, events: Sequence[Recorded]) -> None:
         """See `Eraser`."""
@@ -43,23 +48,15 @@ class Removal:
                     await self._objects.remove(file.object)
 
     async def _exports(self, command: Envelope, sequence: int) -> None:
-        """Erase every export of a document, each by a command of its own."""
+        """Have every export of the document erased, soon."""
         await self._service.projector.reached(sequence, VIEW)
         kind, document = document_named(command.subject)
         erase: Erase = unwrap(command)
         _, ids = await self._service.model.read(exports_of, kind, document)
+        cause = Cause(correlationid=command.correlationid, event=command, actor=command.actor)
         for id in ids:
-            each = wrap(
-                ERASE[self._service.name](reason=erase.reason),
-                id=f"{command.id}:{id}",
-                subject=id,
-                time=command.time,
-                correlationid=command.correlationid,
-                cause=command,
-                actor=command.actor,
-                traceparent=command.traceparent,
-            )
-            await self._service.decider.handle(each)
+            each = ERASE[self._service.name](reason=erase.reason)
+            await self._sender.post(each, id=id, command_id=f"{command.id}:{id}", cause=cause)
 
     async def _content(self, content: Content, key: str) -> None:
         """The same content is kept once for all documents that have it."""

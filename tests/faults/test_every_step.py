@@ -1,0 +1,234 @@
+"""A crash between any two steps of any handler is finished when the command comes again.
+
+One walk for all: each handler is run once to its end, and then once more for each thing that it
+sends, dead before it. What another instance then makes of the same command has to be the same as
+without a crash: the same answer, events, work items, timers and files, and each once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock.cli.builders import builders
+from penstock.contracts.answers import Outcome
+from penstock.contracts.cache import InvalidateTag
+from penstock.contracts.envelope import Envelope, decode, type_of, wrap
+from penstock.contracts.errors import PenstockError
+from penstock.contracts.exports import (
+    Document,
+    PutDocument,
+    PutStoredDocument,
+    RequestExport,
+    Segment,
+    encode_document,
+)
+from penstock.contracts.jobs import CancelJob, EnqueueJob
+from penstock.contracts.lifecycle import ERASE
+from penstock.contracts.notifications import Broadcast, MarkRead, SendNotification
+from penstock.contracts.progress import (
+    AdvanceStage,
+    CancelProgress,
+    CleanupProgress,
+    CompleteProgress,
+    CreateProgress,
+    FailProgress,
+    UpdateProgress,
+)
+from penstock.contracts.search import DeleteDocument, IndexDocument
+from penstock.contracts.subjects import SERVICES, token
+from penstock.infra.bus import Bus
+from penstock.infra.objects import Objects
+from penstock.infra.service import Frame, Service
+from penstock.infra.settings import Settings
+from penstock.infra.streams import provision
+from support.dying import Died, MortalBus, living
+from support.streams import everything
+
+TALK = Document(title="T", segments=(Segment(text="a", start=0, end=1),))
+MOST = 60  # things that a handler may send: more are a loop
+TIME = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
+
+create = CreateProgress(stages=("one", "two"))
+enqueue = EnqueueJob(name="greet", payload={"name": "Ada"})
+put = PutDocument(document=TALK)
+index = IndexDocument(content="straw into gold")
+erase = {service: ERASE[service](reason="asked for") for service in SERVICES}
+
+Step = tuple[str, msgspec.Struct]  # the aggregate, ID standing for the run's own, and a command
+CASES: dict[str, list[Step]] = {
+    "create": [("ID", create)],
+    "update": [("ID", create), ("ID", UpdateProgress(percent=40, stage="one"))],
+    "advance": [("ID", create), ("ID", AdvanceStage())],
+    "complete": [("ID", create), ("ID", CompleteProgress())],
+    "fail": [("ID", create), ("ID", FailProgress(error="boom"))],
+    "cancel": [("ID", create), ("ID", CancelProgress())],
+    "clean up": [("ID", create), ("ID", CleanupProgress())],
+    "refused": [("ID", UpdateProgress(percent=40))],
+    "nothing to do": [("ID", create), ("ID", create)],
+    "enqueue": [("ID", enqueue)],
+    "enqueue for later": [("ID", msgspec.structs.replace(enqueue, delay=3600.0))],
+    "cancel a job": [("ID", enqueue), ("ID", CancelJob())],
+    "cancel a timer": [("ID", msgspec.structs.replace(enqueue, delay=3600.0)), ("ID", CancelJob())],
+    "send": [("user:ID", SendNotification(content={"text": "hi"}))],
+    "broadcast": [("channel:ID", Broadcast(content={"text": "hi"}))],
+    "mark read": [
+        ("user:ID", SendNotification(content={"text": "hi"})),
+        ("user:ID", MarkRead(through=1_000_000)),
+    ],
+    "put": [("document:k/ID", put)],
+    "put stored": [("document:k/ID", PutStoredDocument(content=encode_document(TALK)[1]))],
+    "request": [
+        ("document:k/ID", put),
+        ("ID", RequestExport(kind="k", document="ID", format="txt")),
+    ],
+    "invalidate": [("ID", InvalidateTag())],
+    "index": [("ID", index)],
+    "delete": [("ID", index), ("ID", DeleteDocument())],
+    "erase a progress": [("ID", create), ("ID", erase["progress"])],
+    "erase a job": [("ID", enqueue), ("ID", erase["jobs"])],
+    "erase a document": [
+        ("document:k/ID", put),
+        ("ID-x", RequestExport(kind="k", document="ID", format="txt")),
+        ("document:k/ID", erase["exports"]),
+    ],
+    "erase a search document": [("ID", index), ("ID", erase["search"])],
+}
+
+
+class Instances:
+    """Two instances of every service: one that may die, and one that takes over."""
+
+    def __init__(self, mortal: dict[str, Service[Any]], other: dict[str, Service[Any]]) -> None:
+        self.mortal = mortal
+        self.other = other
+        self.bus: Bus = other["jobs"].bus
+
+
+@pytest.fixture
+async def instances(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Instances]:
+    async with (
+        await MortalBus.connect(nats_url, prefix=prefix) as mortal,
+        await Bus.connect(nats_url, prefix=prefix) as immortal,
+    ):
+        await provision(immortal)
+        await Objects(immortal).put("documents/x", b"x")
+        made = [_services(bus, tmp_path / str(n)) for n, bus in enumerate((mortal, immortal))]
+        for service in (s for services in made for s in services.values()):
+            service.projector.start()
+        yield Instances(*made)
+        for service in (s for services in made for s in services.values()):
+            await service.projector.stop()
+            await service.log.close()
+            service.model.close()
+
+
+def _services(bus: Bus, directory: Path) -> dict[str, Service[Any]]:
+    settings = Settings(prefix=bus.subjects.prefix, durability="os")
+    frame = Frame(bus=bus, settings=settings, views=directory, secret="s" * 32)
+    return {name: build(frame) for name, build in builders().items()}
+
+
+def named(step: Step, id: str, number: int) -> Envelope:
+    subject, data = step
+    text = msgspec.json.encode(data).replace(b'"ID"', msgspec.json.encode(id))
+    return wrap(
+        msgspec.json.decode(text, type=type(data)),
+        id=f"{id}-c{number}",
+        subject=subject.replace("ID", id),
+        time=TIME,
+        correlationid=f"flow-{id}",
+    )
+
+
+Handle = Callable[[Envelope], Awaitable[Outcome]]
+
+
+async def answer(services: dict[str, Service[Any]], command: Envelope) -> Any:
+    """The outcome, or the refusal, as far as it is the same in every run."""
+    service = services[command.type.split(".")[1]]
+    try:
+        outcome = await service.decider.handle(command)
+    except PenstockError as error:
+        return type(error).__name__, str(error)
+    return plain(outcome.data)
+
+
+def plain(body: bytes | msgspec.Raw) -> str:
+    """JSON without what differs from run to run: times, sequences, and what is made of them."""
+    text = bytes(body).decode()
+    text = re.sub(r'"\d{4}-\d\d-\d\dT[^"]*"', '"TIME"', text)
+    return re.sub(r'"(sequence|sequences|item|nuid|mtime)":(\[[\d,]*\]|"?\w+"?)', r'"\1":0', text)
+
+
+async def effects(bus: Bus, id: str) -> Counter[str]:
+    """What all streams hold of a run, each message as a line; decisions are nobody's business."""
+    names = ["cmd", "work", "sched", "files", *(f"ev_{service}" for service in SERVICES)]
+    found: Counter[str] = Counter()
+    for name in names:
+        stream = bus.subjects.stream(name)
+        for message in await everything(bus, f"OBJ_{stream}" if name == "files" else stream):
+            if b".decision." not in message and (line := _line(message, id)):
+                found[line] += 1
+    return found
+
+
+def _line(message: bytes, id: str) -> str | None:
+    subject, _, rest = message.partition(b"\n")
+    body = rest.rpartition(b"\n")[2]
+    if token(id).encode() not in subject and id.encode() not in body:
+        return None
+    try:
+        event = decode(body)
+    except PenstockError:
+        return f"{subject.decode()} {plain(body)}".replace(id, "ID")
+    name = "" if b".work." in subject else event.id  # an item's has a sequence in it
+    line = f"{subject.decode()} #{event.version} {name} {event.type} {plain(event.data)}"
+    return line.replace(id, "ID")
+
+
+async def run(
+    instances: Instances, steps: list[Step], id: str, sends: int
+) -> tuple[Any, Counter[str], bool]:
+    """Carry out all steps, the last one dead before its next send and then by another instance."""
+    *before, last = [named(step, id, number) for number, step in enumerate(steps)]
+    for command in before:
+        await answer(instances.other, command)
+    with living(sends) as life:
+        try:
+            await answer(instances.mortal, last)
+        except Died:
+            assert life.died
+    first = await answer(instances.other, last)
+    assert await answer(instances.other, last) == first, "answered otherwise the next time"
+    told = re.sub(re.escape(id), "ID", str(first))
+    return told, await effects(instances.bus, id), life.died
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_crash_before_any_step_changes_nothing(instances: Instances, case: str) -> None:
+    steps = CASES[case]
+    whole, stored, died = await run(instances, steps, "r-whole", MOST)
+    assert not died, f"{case} sends more than {MOST} things"
+    sends = 0
+    while died or sends == 0:
+        got, effect, died = await run(instances, steps, f"r-{sends}", sends)
+        assert (got, effect) == (whole, stored), f"differs after a crash before send {sends}"
+        sends += 1
+    assert sends > 2, "it never died: nothing was tried"
+
+
+def test_every_command_of_every_service_is_walked() -> None:
+    from penstock.contracts.envelope import messages
+
+    walked = {str(type_of(type(data))) for steps in CASES.values() for _, data in steps}
+    every = {name for service in SERVICES for name in messages(service, "command")}
+    erasures = {str(type_of(ERASE[service])) for service in SERVICES}
+    assert every - walked <= erasures, "the frame's own; walked for those with stores beside events"
