@@ -37,11 +37,14 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a view says. `sequence` is the last event that the view has folded.
 
-    `revision` is the sequence of the last event of the one aggregate asked for, else 0.
+    `revision` is the sequence of the last event of the one aggregate asked for, else 0. In lists,
+    `archived_to` says where the view's knowledge begins: what ended up to then may be in the
+    archive, where its history is told, and is listed no more.
     """
 
     sequence: int = 0
     revision: int = 0
+    archived_to: datetime | None = None
     data: msgspec.Raw = msgspec.field(default_factory=null)
     problem: Problem | None = None
 

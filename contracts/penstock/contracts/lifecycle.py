@@ -7,6 +7,7 @@ Each service has the same messages under its own name: `ERASE["jobs"]` is the co
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar, cast
 
 import msgspec
@@ -23,6 +24,25 @@ class Erase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
 
 
+class Archive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Move finished aggregates to the archive: `before` has for each final state the time before
+    which the last event must be. One command makes one segment, of as many as fit.
+    """
+
+    before: dict[str, datetime]
+
+
+class Archiving(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command to archive came to: the segment, and how many aggregates it holds.
+
+    `more`: others are due, for another command.
+    """
+
+    segment: str | None = None
+    aggregates: int = 0
+    more: bool = False
+
+
 class Erased(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything before this was removed. The id is never used again.
 
@@ -36,12 +56,13 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Archived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The events before this were moved to the object `segment` of the object store.
 
-    What comes after begins anew. `sequences` are the stream sequences where they stood;
-    `commands` the keys of the commands that caused them, eight bytes each, so that none has a
-    second effect.
+    What comes after begins anew. `ended` is the time of the last of them; `sequences` are the
+    stream sequences where they stood; `commands` the keys of the commands that caused them, eight
+    bytes each, so that none has a second effect.
     """
 
     segment: str
+    ended: datetime
     sequences: tuple[int, ...] = ()
     commands: bytes = b""
 
@@ -71,5 +92,6 @@ def _copy(service: str, struct: type[S]) -> type[S]:
 
 
 ERASE = _of_each(command, "erase", Erase)
+ARCHIVE = _of_each(command, "archive", Archive)
 ERASED = _of_each(event, "erased", Erased)
 ARCHIVED = _of_each(event, "archived", Archived)

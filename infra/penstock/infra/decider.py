@@ -8,7 +8,7 @@ that the aggregate is still as it was decided upon, and tell when the command co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -24,7 +24,6 @@ from penstock.contracts.errors import (
     Unavailable,
     from_problem,
 )
-from penstock.contracts.lifecycle import Erase
 from penstock.contracts.lifecycle import Erased as ErasedEvent
 from penstock.infra.aggregate import Aggregate, Evolve
 from penstock.infra.aggregates import Aggregates
@@ -57,7 +56,7 @@ Decide = Callable[[S | None, msgspec.Struct, Context], Sequence[msgspec.Struct]]
 Effect = Callable[[Aggregate[S], Envelope], Awaitable[None]]
 Load = Callable[[str], Awaitable[Aggregate[S]]]
 LookUp = Callable[[msgspec.Struct, Load[S]], Awaitable[Any]]
-Eraser = Callable[[Envelope, Erase], Awaitable[Outcome]]
+CarryOut = Callable[[Envelope, Any], Awaitable[Outcome]]
 
 
 class Decider(Generic[S]):
@@ -66,7 +65,7 @@ class Decider(Generic[S]):
     `effect` runs after the events are stored and before the command is acknowledged, also when a
     command is seen again: it must be idempotent, and finishes what a crash left undone.
     `look_up` gets the `facts` that a command needs from beyond its aggregate, before it is decided;
-    it may run several times for one command. `erase` carries out the command of that name.
+    it may run several times for one command. `own` carries out the frame's own commands, by type.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Decider(Generic[S]):
         snapshots: Snapshots[S] | None = None,
         effect: Effect[S] | None = None,
         look_up: LookUp[S] | None = None,
-        erase: Eraser | None = None,
+        own: Mapping[type[msgspec.Struct], CarryOut] = {},
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._log = log
@@ -88,7 +87,7 @@ class Decider(Generic[S]):
         self._aggregates = Aggregates(log, evolve, snapshots=snapshots)
         self._effect = effect
         self._look_up = look_up
-        self._erase = erase
+        self._own = own
         self._clock = clock
         self._locks = KeyedLocks()
 
@@ -118,8 +117,8 @@ class Decider(Generic[S]):
         await self._aggregates.close()
 
     async def _try(self, data: msgspec.Struct, command: Envelope, anew: bool) -> Outcome:
-        if isinstance(data, Erase) and self._erase:
-            return await self._erase(command, data)
+        if own := self._own.get(type(data)):
+            return await own(command, data)
         head = await self._decisions.head(command)
         aggregate = await self._aggregates.present(command.subject, head.last)
         if isinstance(aggregate.tombstone, ErasedEvent):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 import msgspec
@@ -201,6 +202,16 @@ class JetStreamEventLog:
         """One event by its sequence."""
         found = await self.bus.direct_get(self.stream, {"seq": sequence})
         return Recorded(found[0].sequence, decode(found[0].data)) if found else None
+
+    async def sequence_at(self, time: datetime) -> int:
+        """The sequence of the first event stored at `time` or later; beyond the end for none."""
+        request = {
+            "start_time": time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "next_by_subj": self.bus.subjects.events(self.service),
+            "batch": 1,
+        }
+        found = await self.bus.direct_get(self.stream, request)
+        return found[0].sequence if found else await self.last_sequence() + 1
 
     async def last_sequence(self) -> int:
         """The sequence of the last event in the log (0: it is empty)."""

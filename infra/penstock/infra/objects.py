@@ -12,8 +12,9 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import uuid
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 from nats.errors import Error as NatsError
@@ -22,9 +23,19 @@ from nats.js.errors import APIError
 from nats.js.object_store import ObjectStore
 
 from penstock.contracts.envelope import invalid
-from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError, Timeout, Unavailable
+from penstock.contracts.errors import (
+    Conflict,
+    InvalidMessage,
+    NotFound,
+    PenstockError,
+    Timeout,
+    Unavailable,
+)
+from penstock.contracts.subjects import EXPECTED
 from penstock.infra.bus import Bus, Stored, StreamError
+from penstock.infra.event_log import WRONG_LAST_SEQUENCE
 
+CHUNK = 128 * 1024  # bytes
 BATCH = 64  # chunks asked for at a time
 BATCH_BYTES = 8 * 1024 * 1024
 PATIENCE = 2.0  # seconds that a replica may be behind
@@ -52,8 +63,11 @@ class _Meta(msgspec.Struct):
     """The message that makes an object: ADR-20's ObjectInfo, as far as it is needed to read."""
 
     name: str
+    bucket: str = ""
     nuid: str = ""
     size: int = 0
+    chunks: int = 0
+    options: dict[str, Any] = msgspec.field(default_factory=lambda: {"max_chunk_size": CHUNK})
     digest: str = ""
     deleted: bool = False
 
@@ -102,6 +116,40 @@ class Objects:
         same = found.sha256 == hashlib.sha256(data).hexdigest()
         return found if same else await self.put(name, data)
 
+    async def replace(self, stored: StoredObject, data: bytes, *, named_at: int) -> None:
+        """Store `data` in place of `stored`, as `find` found it.
+
+        Raises Conflict if that was replaced or removed since; nothing is then changed. Raises
+        Unavailable or Timeout too: what holds then, `info` tells.
+        """
+        nuid = uuid.uuid4().hex[:22]
+        chunks = range(0, len(data), CHUNK)
+        for at in chunks:
+            subject = f"$O.{self._bucket}.C.{nuid}"
+            await self._bus.publish_acked(subject, data[at : at + CHUNK])
+        meta = _Meta(
+            name=stored.name,
+            bucket=self._bucket,
+            nuid=nuid,
+            size=len(data),
+            chunks=len(chunks),
+            digest=DIGEST + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode(),
+        )
+        headers = {"Nats-Rollup": "sub", EXPECTED: str(named_at)}
+        try:
+            body = msgspec.json.encode(meta)
+            await self._bus.publish_acked(self._name(stored.name), body, headers)
+        except StreamError as error:
+            await self._purge_chunks(nuid)
+            if error.err_code not in WRONG_LAST_SEQUENCE:
+                raise
+            raise Conflict(f"{stored.name!r} was replaced meanwhile; read it again.") from error
+        await self._purge_chunks(stored.nuid)
+
+    async def _purge_chunks(self, nuid: str) -> None:
+        subject = f"$O.{self._bucket}.C.{nuid}"
+        await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+
     async def remove(self, name: str) -> None:
         """Remove an object and its name, if there is one. Raises Unavailable or Timeout.
 
@@ -111,11 +159,16 @@ class Objects:
             stored = await self.info(name)
         except NotFound:
             return
-        for subject in (f"$O.{self._bucket}.C.{stored.nuid}", self._name(name)):
-            await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+        await self._purge_chunks(stored.nuid)
+        await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": self._name(name)})
 
     async def info(self, name: str) -> StoredObject:
         """What is stored as `name`. Raises NotFound, Unavailable, Timeout or Damaged."""
+        stored, _ = await self.find(name)
+        return stored
+
+    async def find(self, name: str) -> tuple[StoredObject, int]:
+        """As `info`, and the sequence where it got its name, another after it was replaced."""
         subject = self._name(name)
         try:
             # Not by Direct Get: a replica may not know yet what was put a moment ago.
@@ -127,7 +180,7 @@ class Objects:
         meta = _meta(name, base64.b64decode(reply["message"]["data"]))
         if meta.deleted:
             raise NotFound(f"{name!r} was deleted from the object store.", name=name)
-        return _stored(meta)
+        return _stored(meta), reply["message"]["seq"]
 
     async def get(self, name: str) -> bytes:
         """The whole content, checked. Raises as `info` and `read` do."""

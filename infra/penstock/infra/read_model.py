@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from types import UnionType
@@ -22,7 +23,7 @@ import apsw
 import msgspec
 
 from penstock.contracts.envelope import Envelope
-from penstock.contracts.lifecycle import Erased
+from penstock.contracts.lifecycle import Archived, Erased
 from penstock.infra.aggregate import Tombstone
 from penstock.infra.snapshots import schema_of
 
@@ -34,8 +35,10 @@ P = ParamSpec("P")
 READERS = 2
 CACHED = 50_000
 FRAME_SCHEMA = """
-CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL);
-INSERT INTO checkpoint VALUES (1, 0);
+CREATE TABLE checkpoint (
+    one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, archived_to REAL
+);
+INSERT INTO checkpoint VALUES (1, 0, NULL);
 CREATE TABLE aggregate (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, state BLOB NOT NULL)
     WITHOUT ROWID;
 CREATE TABLE flow (sequence INTEGER PRIMARY KEY, correlationid TEXT NOT NULL);
@@ -86,7 +89,7 @@ class ReadModel(Generic[S]):
         self.view = view
         self._schema = FRAME_SCHEMA + view.schema
         self._fingerprint = _fingerprint(self._schema, schema_of(state, view.version), salt)
-        self._decode: Callable[[bytes], S] = msgspec.json.Decoder(state).decode
+        self.decode: Callable[[bytes], S] = msgspec.json.Decoder(state).decode
         self._encode = msgspec.json.Encoder().encode
         self._states: OrderedDict[str, S] = OrderedDict()
         self._local = threading.local()
@@ -113,7 +116,7 @@ class ReadModel(Generic[S]):
         if cached is not None:
             return cached
         row = self._db.execute("SELECT state FROM aggregate WHERE id = ?", (id,)).fetchone()
-        return self._decode(row[0]) if row else None
+        return self.decode(row[0]) if row else None
 
     def write(self, folded: Sequence[Folded[S] | Ended], sequence: int) -> None:
         """Commit folded events and the checkpoint `sequence`, all or nothing."""
@@ -158,6 +161,10 @@ class ReadModel(Generic[S]):
             "INSERT OR IGNORE INTO flow VALUES (?, ?)",
             ((one.sequence, one.event.correlationid) for one in ended),
         )
+        if to := [one.data.ended.timestamp() for one in ended if isinstance(one.data, Archived)]:
+            self._db.execute(
+                "UPDATE checkpoint SET archived_to = max(coalesce(archived_to, 0), ?)", (max(to),)
+            )
 
     def _remember(self, f: Folded[S] | Ended) -> None:
         id = f.event.subject
@@ -192,7 +199,7 @@ class ReadModel(Generic[S]):
     def aggregate(self, db: apsw.Connection, id: str) -> tuple[int, S] | None:
         """An aggregate's revision and state, for use in `read`."""
         row = db.execute("SELECT sequence, state FROM aggregate WHERE id = ?", (id,)).fetchone()
-        return (row[0], self._decode(row[1])) if row else None
+        return (row[0], self.decode(row[1])) if row else None
 
     def flow(self, db: apsw.Connection, correlationid: str) -> list[int]:
         """The sequences of a flow's events, for use in `read`."""
@@ -234,6 +241,12 @@ def checkpoint(db: apsw.Connection) -> int:
     """The last sequence that a connection's view reflects."""
     sequence: int = db.execute("SELECT sequence FROM checkpoint").fetchone()[0]  # type: ignore[index]
     return sequence
+
+
+def archived_to(db: apsw.Connection) -> datetime | None:
+    """The end of the youngest aggregate that is in the archive, None if none is."""
+    stamp: float | None = db.execute("SELECT archived_to FROM checkpoint").get
+    return None if stamp is None else datetime.fromtimestamp(stamp, UTC)
 
 
 def _connect(

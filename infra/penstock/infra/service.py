@@ -16,19 +16,35 @@ import msgspec
 from aiohttp import web
 
 from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
+from penstock.contracts.envelope import Envelope, unwrap
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
-from penstock.contracts.lifecycle import Archived, Erased
+from penstock.contracts.lifecycle import ARCHIVE, ERASE, Archived, Erased
 from penstock.infra.aggregate import Aggregate, Folder
+from penstock.infra.archive import Archive
+from penstock.infra.archiver import Archiver, Finished, whole
 from penstock.infra.bus import Bus
 from penstock.infra.command_consumer import CommandConsumer
 from penstock.infra.control import Control, Verb
-from penstock.infra.decider import Decide, Decider, Effect, Evolve, LookUp, archived, erased
+from penstock.infra.decider import (
+    CarryOut,
+    Decide,
+    Decider,
+    Effect,
+    Evolve,
+    LookUp,
+    archived,
+    erased,
+)
 from penstock.infra.decisions import Decisions
 from penstock.infra.eraser import Eraser, Remove
 from penstock.infra.event_log import JetStreamEventLog, Recorded
+from penstock.infra.objects import Objects
 from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
-from penstock.infra.read_model import ReadModel, View
+from penstock.infra.read_model import ReadModel, View, archived_to
+from penstock.infra.retention import Candidates, Retention
+from penstock.infra.retention_rules import parse
+from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.snapshots import Snapshots
 
@@ -70,7 +86,8 @@ class Service(Generic[S]):
     `on_shutdown` is called once no new connection is accepted and before those that are open are
     waited for: whoever holds connections open ends them there.
 
-    `state` is the Struct of its aggregates' states, or a tagged union of them.
+    `state` is the Struct of its aggregates' states, or a tagged union of them. `finished` names the
+    final state that one is in, one of `final`, or gives None: finished ones go to the archive.
     """
 
     def __init__(
@@ -85,15 +102,20 @@ class Service(Generic[S]):
         queries: Sequence[Query[Any]] = (),
         effect: Effect[S] | None = None,
         look_up: LookUp[S] | None = None,
+        finished: Finished[S] | None = None,
+        final: tuple[str, ...] = (),
         salt: str = "",
     ) -> None:
         self.name = name
         self.bus = frame.bus
         self.log = JetStreamEventLog(frame.bus, name, durability=frame.settings.durability)
+        self._folder = Folder(evolve)
         view = view or View()
         decisions = Decisions(self.log)
         snapshots = Snapshots(frame.bus, name, state, version=view.version)
+        self._segments = Archive(Objects(frame.bus), name)
         self.removals: list[Remove] = [
+            self._from_archive,
             lambda command, _: decisions.forget(command.subject),
             lambda command, _: snapshots.erase(command.subject),
         ]
@@ -105,7 +127,7 @@ class Service(Generic[S]):
             snapshots=snapshots,
             effect=effect,
             look_up=look_up,
-            erase=Eraser(self.log, self.removals),
+            own=self._own_commands(finished, snapshots),
         )
         self.model = ReadModel(
             frame.views / f"{name}.sqlite",
@@ -116,13 +138,43 @@ class Service(Generic[S]):
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
         self.verbs: dict[str, Verb] = {}
-        self.parts: list[Part] = [Control(frame.bus, name, self.verbs)]
+        rules = parse(frame.settings.retention).get(name, {})
+        self.parts: list[Part] = [
+            Control(frame.bus, name, self.verbs),
+            Retention(
+                Sender(frame.bus),
+                name,
+                rules if final else {},
+                final,
+                every=frame.settings.retention_interval,
+            ),
+        ]
         self.routes: list[web.AbstractRouteDef] = []
         self.on_shutdown: list[Callable[[web.Application], Awaitable[None]]] = []
-        self._folder = Folder(evolve)
         self._state = state
         self.endpoints = [*map(self._bind, queries), *self._common()]
         self._responder = QueryResponder(frame.bus, name, self.endpoints)
+
+    def _own_commands(
+        self, finished: Finished[S] | None, snapshots: Snapshots[S]
+    ) -> dict[type[msgspec.Struct], CarryOut]:
+        """The frame's commands, which every service has."""
+        archiver = Archiver(
+            self.log,
+            self._segments,
+            self._folder,
+            finished=finished or (lambda _: None),
+            candidates=Candidates(self.log, lambda: self.model, finished or (lambda _: None)),
+            forget=snapshots.forget,
+        )
+        eraser = Eraser(self.log, self.removals)
+        return {ERASE[self.name]: eraser, ARCHIVE[self.name]: archiver}
+
+    async def _from_archive(self, command: Envelope, records: Sequence[Recorded]) -> None:
+        """Take what is erased out of the archive, from each of its lives; see `Eraser`."""
+        for data in (unwrap(record.event) for record in await whole(records, self._segments)):
+            if isinstance(data, Archived):
+                await self._segments.leave_out(data.segment, [command.subject])
 
     async def start(self) -> None:
         """Fold, answer and run the parts; commands begin with the broker."""
@@ -168,8 +220,11 @@ class Service(Generic[S]):
     def _bind(self, query: Query[Any]) -> Endpoint:
         async def ask(params: Question) -> Answer:
             await self._reached(params)
-            sequence, result = await self.model.read(query.read, params)
-            return Answer(sequence=sequence, data=msgspec.Raw(_encode(result)))
+            sequence, (result, begins) = await self.model.read(
+                lambda db: (query.read(db, params), archived_to(db))
+            )
+            data = msgspec.Raw(_encode(result))
+            return Answer(sequence=sequence, archived_to=begins, data=data)
 
         return Endpoint(
             name=query.name,
@@ -206,8 +261,7 @@ class Service(Generic[S]):
 
     async def _get_at(self, id: str, at: str) -> Answer:
         until = _moment(at)
-        loaded = await self.log.load(id)
-        records = [record for record in loaded.events if until(record)]
+        records = [record for record in await self._whole(id) if until(record)]
         then = self._folder.fold(Aggregate[S](id), records)
         if then.state is None:
             raise self._missing(then, f"{self.name} knew no {id!r} at {at}.")
@@ -237,10 +291,14 @@ class Service(Generic[S]):
                 return NotFound(otherwise, id=aggregate.id)
 
     async def _history(self, params: HistoryOf) -> Answer:
-        loaded = await self.log.load(params.id)
-        if not loaded.events:
+        records = await self._whole(params.id)
+        if not records:
             raise NotFound(f"{self.name} knows no {params.id!r}.", id=params.id)
-        return self._entries(loaded.events, loaded.sequence)
+        return self._entries(records, records[-1].sequence)
+
+    async def _whole(self, id: str) -> Sequence[Recorded]:
+        """Every event of one aggregate, also those in the archive."""
+        return await whole((await self.log.load(id)).events, self._segments)
 
     async def _flow(self, params: FlowOf) -> Answer:
         await self._reached(params)

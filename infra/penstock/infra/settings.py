@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -10,6 +10,7 @@ import msgspec
 
 from penstock.contracts.errors import InvalidMessage, StartupError
 from penstock.contracts.subjects import Subjects
+from penstock.infra.retention_rules import parse
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 SECRET = ("nats_url", "secret")
@@ -41,6 +42,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     replicas: Annotated[
         int, msgspec.Meta(ge=1, le=5, description="copies of every stream in a cluster")
     ] = 1
+    retention: Annotated[
+        str,
+        msgspec.Meta(
+            description="how long finished work stays in the log before it goes to the archive: "
+            "SERVICE=AGE or SERVICE.STATE=AGE, comma-separated; empty: for ever"
+        ),
+    ] = "progress=90d,jobs=90d,exports=90d"
+    retention_interval: Annotated[
+        float, msgspec.Meta(ge=1, description="seconds between two looks for what is to go there")
+    ] = 600.0
     secret: Annotated[
         str, msgspec.Meta(description="signs access tokens; empty: one kept in the data directory")
     ] = ""
@@ -101,8 +112,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             raise StartupError(
                 f"{variable(field.name)} is {shown}: {error}; correct it or leave it out."
             ) from error
-    try:
-        Subjects(found.get("prefix", "penstock"))
-    except InvalidMessage as error:
-        raise StartupError(f"{variable('prefix')}: {error}") from error
+    _check("prefix", Subjects, found)
+    _check("retention", parse, found)
     return Settings(**found)
+
+
+def _check(field: str, read: Callable[[str], object], found: Mapping[str, Any]) -> None:
+    try:
+        read(found.get(field, getattr(Settings(), field)))
+    except InvalidMessage as error:
+        raise StartupError(f"{variable(field)}: {error}") from error

@@ -7,7 +7,7 @@ import os
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from penstock.infra.settings import Settings, descriptions
 
@@ -30,7 +30,9 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.json:
         print(msgspec.json.encode(shown).decode())
         return 0
-    table = Table("variable", "value", "what it is for", box=None, pad_edge=False)
+    table = Table(
+        Column("variable", no_wrap=True), "value", "what it is for", box=None, pad_edge=False
+    )
     for variable, text in descriptions().items():
         value = "-" if shown[variable] == "" else str(shown[variable])
         style = "bold" if variable in os.environ else ""

@@ -34,6 +34,14 @@ State = DocumentState | ExportState
 PAGES = ("documents", "formats")  # /exports/<page> is something else than an export
 
 
+FINAL = ("completed", "failed")
+
+
+def finished(state: State) -> str | None:
+    """The final state an export is in, if it is in one; a document always lives."""
+    return state.state if isinstance(state, ExportState) and state.is_over else None
+
+
 def decide(
     state: State | None, command: msgspec.Struct, context: Context
 ) -> Sequence[msgspec.Struct]:

@@ -9,7 +9,7 @@ from aiohttp import web
 from penstock.contracts.exports import SERVICE, DocumentState, ExportState
 from penstock.exports.api import file_handler
 from penstock.exports.documents import Documents
-from penstock.exports.domain import State, decide, evolve
+from penstock.exports.domain import FINAL, State, decide, evolve, finished
 from penstock.exports.exporter import Exporter
 from penstock.exports.removal import Removal
 from penstock.exports.renderer import Renderer
@@ -31,6 +31,8 @@ def build(frame: Frame) -> Service[State]:
         state=ExportState | DocumentState,
         decide=decide,
         evolve=evolve,
+        finished=finished,
+        final=FINAL,
         view=ExportsView(),
         queries=QUERIES,
         look_up=documents.look_up,

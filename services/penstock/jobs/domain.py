@@ -36,6 +36,14 @@ Event = JobQueued | JobStarted | JobRetrying | JobReleased | JobCompleted | JobF
 ERRORS_KEPT = 20
 
 
+FINAL = ("completed", "failed", "cancelled")
+
+
+def finished(state: JobState) -> str | None:
+    """The final state it is in, if it is in one."""
+    return state.state if state.is_over else None
+
+
 class Offer(msgspec.Struct, frozen=True):
     """The job may be run: give workers this item."""
 

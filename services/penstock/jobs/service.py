@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.contracts.jobs import SERVICE, JobState
 from penstock.infra.service import Frame, Service
 from penstock.jobs.dispatch import Dispatch
-from penstock.jobs.domain import decide, evolve
+from penstock.jobs.domain import FINAL, decide, evolve, finished
 from penstock.jobs.due import DueJobs
 from penstock.jobs.views import QUERIES, JobsView
 
@@ -19,6 +19,8 @@ def build(frame: Frame) -> Service[JobState]:
         state=JobState,
         decide=decide,
         evolve=evolve,
+        finished=finished,
+        final=FINAL,
         view=JobsView(),
         queries=QUERIES,
         effect=dispatch.effect,

@@ -54,6 +54,16 @@ Ending = ProgressCompleted | ProgressFailed | ProgressCancelled
 MOST_BEFORE_DONE = 99.99  # a bar is full only when the work is said to be done
 
 
+FINAL = ("completed", "failed", "cancelled", "cleaned_up")
+
+
+def finished(state: ProgressState) -> str | None:
+    """The final state it is in, if it is in one."""
+    if state.cleaned_up:
+        return "cleaned_up"
+    return state.state if state.is_over else None
+
+
 def decide(
     state: ProgressState | None, command: msgspec.Struct, context: Context
 ) -> Sequence[msgspec.Struct]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.contracts.progress import SERVICE, ProgressState
 from penstock.infra.service import Frame, Service
-from penstock.progress.domain import decide, evolve
+from penstock.progress.domain import FINAL, decide, evolve, finished
 from penstock.progress.views import QUERIES, ProgressView
 
 
@@ -16,6 +16,8 @@ def build(frame: Frame) -> Service[ProgressState]:
         state=ProgressState,
         decide=decide,
         evolve=evolve,
+        finished=finished,
+        final=FINAL,
         view=ProgressView(),
         queries=QUERIES,
     )

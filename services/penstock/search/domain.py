@@ -18,6 +18,13 @@ from penstock.contracts.search import (
 )
 from penstock.infra.decider import Context
 
+FINAL = ("deleted",)
+
+
+def finished(state: DocumentState) -> str | None:
+    """Whether it is deleted, as the name of that state."""
+    return "deleted" if state.deleted else None
+
 
 def decide(
     state: DocumentState | None, command: msgspec.Struct, context: Context

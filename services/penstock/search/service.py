@@ -6,7 +6,7 @@ import asyncio
 
 from penstock.contracts.search import SERVICE, DocumentState
 from penstock.infra.service import Frame, Service
-from penstock.search.domain import decide, evolve
+from penstock.search.domain import FINAL, decide, evolve, finished
 from penstock.search.engines.embedding import WordLlamaEmbedder
 from penstock.search.views import SearchView
 
@@ -21,6 +21,8 @@ def build(frame: Frame) -> Service[DocumentState]:
         state=DocumentState,
         decide=decide,
         evolve=evolve,
+        finished=finished,
+        final=FINAL,
         view=view,
         queries=view.queries(),
         # Vectors of another model are of no use: a change of it folds from the start.
