@@ -13,6 +13,7 @@ from penstock.contracts.envelope import command, event
 from penstock.contracts.errors import InvalidMessage, TooLarge
 
 SERVICE = "exports"
+HISTORY = "history"  # the kind of a document that is the history <service>/<id>
 DOCUMENT = "document:"  # what the aggregate ids of documents begin with, and of exports never do
 MAX_DOCUMENT = 64 * 1024 * 1024  # bytes as JSON: it is rendered from memory
 MAX_INLINE = 256 * 1024  # bytes as JSON, above which a document goes by way of the object store

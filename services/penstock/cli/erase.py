@@ -11,6 +11,7 @@ import uuid
 from penstock.cli.connecting import connected, service_named
 from penstock.contracts.answers import HistoryEntry, HistoryOf
 from penstock.contracts.errors import NotFound, Unavailable
+from penstock.contracts.exports import HISTORY, ExportState, ListExports
 from penstock.contracts.lifecycle import ERASE
 from penstock.contracts.subjects import SERVICES
 from penstock.infra.bus import Bus
@@ -77,14 +78,32 @@ def _agreed(id: str, known: dict[str, int]) -> bool:
 
 
 async def _carry_out(bus: Bus, options: argparse.Namespace, services: tuple[str, ...]) -> None:
-    command_id = uuid.uuid4().hex
-    cause = Cause(correlationid=command_id, actor=getpass.getuser())
+    sender = Sender(bus)
+    flow = uuid.uuid4().hex
     for service in services:
-        outcome = await Sender(bus).send(
-            ERASE[service](reason=options.reason),
-            id=options.id,
-            command_id=command_id,
-            cause=cause,
-            timeout=TIMEOUT,
-        )
-        print(f"{service}: erased {options.id!r}; its tombstone is event {outcome.sequence}.")
+        sequence = await _send(sender, service, options.id, options.reason, flow)
+        print(f"{service}: erased {options.id!r}; its tombstone is event {sequence}.")
+        for export in await _exported(sender, f"{service}/{options.id}"):
+            await _send(sender, "exports", export, options.reason, flow)
+            print(f"exports: erased {export!r}, an export of its history.")
+
+
+async def _send(sender: Sender, service: str, id: str, reason: str, flow: str) -> int:
+    outcome = await sender.send(
+        ERASE[service](reason=reason),
+        id=id,
+        command_id=f"{flow}:{service}",
+        cause=Cause(correlationid=flow, actor=getpass.getuser()),
+        timeout=TIMEOUT,
+    )
+    return outcome.sequence
+
+
+async def _exported(sender: Sender, history: str) -> list[str]:
+    """The exports that were made of a history."""
+    question = ListExports(kind=HISTORY, document=history, limit=1000)
+    try:
+        found, _ = await sender.ask("exports", "list", question, list[ExportState])
+    except Unavailable:
+        return []
+    return [export.id for export in found]

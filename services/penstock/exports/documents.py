@@ -10,6 +10,7 @@ import msgspec
 from penstock.contracts.envelope import invalid
 from penstock.contracts.errors import InvalidMessage, NotFound
 from penstock.contracts.exports import (
+    HISTORY,
     Content,
     Document,
     DocumentState,
@@ -20,6 +21,7 @@ from penstock.contracts.exports import (
     encode_document,
 )
 from penstock.exports.domain import State
+from penstock.exports.histories import Histories
 from penstock.infra.decider import Load
 from penstock.infra.objects import Objects
 
@@ -29,8 +31,9 @@ _decode = msgspec.json.Decoder(Document).decode
 class Documents:
     """Stores and reads what documents say."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, histories: Histories) -> None:
         self._objects = objects
+        self._histories = histories
 
     async def look_up(
         self, command: msgspec.Struct, load: Load[State]
@@ -47,6 +50,8 @@ class Documents:
             case PutStoredDocument():
                 await self._require(command.content)
                 return command.content
+            case RequestExport(kind=kind) if kind == HISTORY:
+                return await self._histories.document(command.document)
             case RequestExport():
                 found = await load(document_key(command.kind, command.document))
                 return found.state if isinstance(found.state, DocumentState) else None

@@ -13,6 +13,7 @@ from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import InvalidMessage, NotFound, Refused
 from penstock.contracts.exports import (
     DOCUMENT,
+    HISTORY,
     Content,
     DocumentPut,
     DocumentState,
@@ -61,7 +62,11 @@ def decide(
 
 
 def _put(state: State | None, key: str, content: Content) -> Sequence[Event]:
-    document_named(key)
+    kind, _ = document_named(key)
+    if kind == HISTORY:
+        raise InvalidMessage(
+            f"Documents of the kind {HISTORY!r} are made from events; put yours under another kind."
+        )
     if isinstance(state, DocumentState) and state.content.sha256 == content.sha256:
         return []
     return [DocumentPut(content=content)]

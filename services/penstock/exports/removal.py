@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from penstock.contracts.envelope import Envelope, unwrap
 from penstock.contracts.exports import (
     DOCUMENT,
+    HISTORY,
     Content,
     DocumentPut,
     ExportCompleted,
+    ExportRequested,
     document_named,
 )
 from penstock.contracts.lifecycle import ERASE, Erase
@@ -43,6 +45,8 @@ class Removal:
         for event in (unwrap(record.event) for record in events):
             match event:
                 case DocumentPut(content=content):
+                    await self._content(content, command.subject)
+                case ExportRequested(kind=kind, content=content) if kind == HISTORY:
                     await self._content(content, command.subject)
                 case ExportCompleted(file=file):
                     await self._objects.remove(file.object)

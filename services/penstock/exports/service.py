@@ -11,11 +11,13 @@ from penstock.exports.api import file_handler
 from penstock.exports.documents import Documents
 from penstock.exports.domain import FINAL, State, decide, evolve, finished
 from penstock.exports.exporter import Exporter
+from penstock.exports.histories import Histories
 from penstock.exports.removal import Removal
 from penstock.exports.renderer import Renderer
 from penstock.exports.views import QUERIES, ExportsView
 from penstock.infra.event_consumer import EventConsumer
 from penstock.infra.objects import Objects
+from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
 
 AT_ONCE = min(4, os.cpu_count() or 1)  # exports of one instance in hand; the others wait
@@ -24,7 +26,7 @@ AT_ONCE = min(4, os.cpu_count() or 1)  # exports of one instance in hand; the ot
 def build(frame: Frame) -> Service[State]:
     """The exports service, yet to be started."""
     objects = Objects(frame.bus)
-    documents = Documents(objects)
+    documents = Documents(objects, Histories(objects, Sender(frame.bus)))
     service: Service[State] = Service(
         frame,
         SERVICE,
