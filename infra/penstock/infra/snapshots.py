@@ -23,8 +23,8 @@ from penstock.infra.bus import Bus
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
-EVERY = 64  # events that are read behind a snapshot, at the least
-SHARE = 100  # and one for so many that the aggregate has, since a snapshot grows with it
+EVERY = 32  # events that are read behind a snapshot, at the least
+SHARE = 250  # and one for so many that the aggregate has, since a snapshot grows with it
 AT_ONCE = 32  # being written; what comes while so many are comes again with the next event
 
 
