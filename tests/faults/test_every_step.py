@@ -17,10 +17,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from penstock.cache.domain import invalidations
 from penstock.cli.builders import builders
 from penstock.contracts.answers import Outcome
 from penstock.contracts.cache import InvalidateTag
-from penstock.contracts.envelope import Envelope, decode, type_of, wrap
+from penstock.contracts.changes import EntityChanged
+from penstock.contracts.envelope import Envelope, decode, type_of, unwrap, wrap
 from penstock.contracts.errors import PenstockError
 from penstock.contracts.exports import (
     Document,
@@ -44,8 +46,13 @@ from penstock.contracts.progress import (
 )
 from penstock.contracts.search import DeleteDocument, IndexDocument
 from penstock.contracts.subjects import SERVICES, token
+from penstock.exports.documents import Documents
+from penstock.exports.exporter import Exporter
+from penstock.exports.histories import Histories
+from penstock.exports.renderer import Renderer
 from penstock.infra.bus import Bus
 from penstock.infra.objects import Objects
+from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
 from penstock.infra.settings import Settings
 from penstock.infra.streams import provision
@@ -223,6 +230,74 @@ async def test_a_crash_before_any_step_changes_nothing(instances: Instances, cas
         assert (got, effect) == (whole, stored), f"differs after a crash before send {sends}"
         sends += 1
     assert sends > 2, "it never died: nothing was tried"
+
+
+async def render(services: dict[str, Service[Any]], event: Envelope) -> Any:
+    """Carry out an export that was asked for; what became of it."""
+    service = services["exports"]
+    objects = Objects(service.bus)
+    renderer = Renderer(objects, service.model.path.parent, at_once=1)
+    documents = Documents(objects, Histories(objects, Sender(service.bus)))
+    try:
+        await Exporter(service.log, service.decider, documents, renderer).handle(event)
+    finally:
+        await renderer.stop()
+    state = (await service.decider.load(event.subject)).state
+    assert state is not None
+    return plain(msgspec.json.encode(msgspec.structs.replace(state, attempts=0)))
+
+
+async def let_go(services: dict[str, Service[Any]], change: Envelope) -> Any:
+    """Invalidate the tags that a change of the application concerns."""
+    commands = invalidations(change, unwrap(change), 7)
+    outcomes = [await services["cache"].decider.handle(command) for command in commands]
+    return [plain(outcome.data) for outcome in outcomes]
+
+
+async def requested(instances: Instances, id: str) -> Envelope:
+    for number, step in enumerate(CASES["request"]):
+        await answer(instances.other, named(step, id, number))
+    loaded = await instances.other["exports"].log.load(id)
+    return loaded.events[0].event
+
+
+async def changed(_: Instances, id: str) -> Envelope:
+    change = EntityChanged(entity=f"{id}-user", id=id, tags=(f"{id}-a", f"{id}-b"))
+    return wrap(change, id=f"change-{id}", subject=id, time=TIME, correlationid="f")
+
+
+OTHERS = {"render": (requested, render), "let go": (changed, let_go)}
+BEGUN = "penstock.exports.started.v1"  # an export may be begun again; it ends once
+
+
+@pytest.mark.parametrize("case", OTHERS)
+async def test_a_crash_of_those_that_work_off_events_changes_nothing(
+    instances: Instances, case: str
+) -> None:
+    prepare, handle = OTHERS[case]
+
+    async def walked(id: str, sends: int) -> tuple[str, Counter[str], bool]:
+        event = await prepare(instances, id)
+        with living(sends) as life:
+            try:
+                await handle(instances.mortal, event)
+            except Died:
+                assert life.died
+        first = await handle(instances.other, event)
+        assert await handle(instances.other, event) == first
+        stored = await effects(instances.bus, id)
+        kept = {re.sub("#.*? ", "", line): n for line, n in stored.items() if BEGUN not in line}
+        return str(first).replace(id, "ID"), Counter(kept), life.died
+
+    whole, stored, died = await walked("r-whole", MOST)
+    assert not died
+    sends = 0
+    while died or sends == 0:
+        got, effect, died = await walked(f"r-{sends}", sends)
+        assert got == whole, f"ends otherwise after a crash before send {sends}"
+        assert sum(effect.values()) == sum(stored.values()), f"differs before send {sends}"
+        sends += 1
+    assert sends > 3
 
 
 def test_every_command_of_every_service_is_walked() -> None:
