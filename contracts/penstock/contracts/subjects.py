@@ -104,9 +104,16 @@ class Subjects:
         """All due messages of a service (a wildcard)."""
         return f"{self.prefix}.sched.due.{service}.*"
 
-    def dead(self, service: str) -> str:
-        """Where a service puts what it could not decode, decide or deliver."""
-        return f"{self.prefix}.dead.{service}"
+    def dead(self, service: str = "", kind: str = "") -> str:
+        """What a service could not decode, decide, fold or deliver (a wildcard)."""
+        if not service and not kind:
+            return f"{self.prefix}.dead.>"
+        return f"{self.prefix}.dead.{service or '*'}.{f'{kind}.' if kind else ''}>"
+
+    def dead_letter(self, service: str, kind: str, consumer: str, sequence: int) -> str:
+        """Where the dead letter of one message is put: the same message, the same subject."""
+        by = f".{token(consumer)}" if consumer else ""
+        return f"{self.prefix}.dead.{service}.{kind}{by}.{sequence}"
 
     def live(self, service: str, id: str) -> str:
         """High-rate ticks that are not stored."""

@@ -144,10 +144,12 @@ class CommandConsumer:
             await bury(
                 self._bus,
                 self._service,
+                kind="command",
                 subject=msg.subject,
                 body=msg.data,
                 error=error,
                 sequence=msg.metadata.sequence.stream,
+                deliveries=msg.metadata.num_delivered,
                 headers=msg.headers,
             )
         except Unavailable:

@@ -126,7 +126,10 @@ def _query(endpoint: Endpoint) -> Handler:
         except msgspec.ValidationError as error:
             raise invalid(error, f"The query {endpoint.name}") from error
         answer = await endpoint.ask(params)
-        return _json(answer, headers={"Penstock-Sequence": str(answer.sequence)})
+        headers = {"Penstock-Sequence": str(answer.sequence)}
+        if answer.held:
+            headers["Penstock-Held"] = str(answer.held)
+        return _json(answer, headers=headers)
 
     return handle
 

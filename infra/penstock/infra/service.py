@@ -38,6 +38,8 @@ from penstock.infra.decider import (
 from penstock.infra.decisions import Decisions
 from penstock.infra.eraser import Eraser, Remove
 from penstock.infra.event_log import JetStreamEventLog, Recorded
+from penstock.infra.held import held_back
+from penstock.infra.letter_count import LetterCount
 from penstock.infra.objects import Objects
 from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
@@ -137,10 +139,11 @@ class Service(Generic[S]):
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
-        self.verbs: dict[str, Verb] = {}
+        self.verbs: dict[str, Verb] = {"release": self.projector.holding.verb}
         rules = parse(frame.settings.retention).get(name, {})
         self.parts: list[Part] = [
             Control(frame.bus, name, self.verbs),
+            LetterCount(frame.bus, name),
             Retention(
                 Sender(frame.bus),
                 name,
@@ -246,7 +249,7 @@ class Service(Generic[S]):
         deadline = asyncio.get_running_loop().time() + min(params.wait, LONGEST_WAIT)
         while True:
             with self.projector.watching(params.id) as news:
-                sequence, found = await self.model.read(self.model.aggregate, params.id)
+                sequence, (found, hold) = await self.model.read(self.model.known, params.id)
                 left = deadline - asyncio.get_running_loop().time()
                 if found is None and params.after is not None:
                     await self._raise_if_over(params.id)
@@ -254,10 +257,17 @@ class Service(Generic[S]):
                 if awaited and left > 0:
                     await asyncio.wait((news,), timeout=left)
                     continue
+            if found is None and hold is not None:
+                raise held_back(self.name, hold)
             if found is None:
                 raise await self._absent(params.id)
             revision, state = found
-            return Answer(sequence=sequence, revision=revision, data=msgspec.Raw(_encode(state)))
+            return Answer(
+                sequence=sequence,
+                revision=revision,
+                data=msgspec.Raw(_encode(state)),
+                held=hold.sequence if hold else 0,
+            )
 
     async def _get_at(self, id: str, at: str) -> Answer:
         until = _moment(at)
