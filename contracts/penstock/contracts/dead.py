@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import zlib
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -49,6 +49,40 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     trace: str | None = None
 
 
+class Letters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which dead letters: those that are all of what is given; with nothing given, every one.
+
+    `reason` is the type of the error, as `not-found` or in full; `aggregate` an id.
+    """
+
+    service: str = ""
+    kind: Kind | Literal[""] = ""
+    reason: str = ""
+    aggregate: str = ""
+
+    def match(self, letter: DeadLetter) -> bool:
+        """Whether `letter` is one of them."""
+        return (
+            self.service in ("", letter.service)
+            and self.kind in ("", letter.kind)
+            and self.aggregate in ("", letter.id)
+            and self.reason in ("", letter.reason.type, letter.reason.type.rpartition(":")[2])
+        )
+
+
+class ListLetters(Letters, frozen=True, kw_only=True, omit_defaults=True):
+    """Newest first; `before` is the number of the last one of the page before."""
+
+    before: int = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+
+
+class LetterNumber(msgspec.Struct, frozen=True, kw_only=True):
+    """One dead letter, by its number."""
+
+    number: int
+
+
 class Found(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A dead letter and its `number`, by which it is shown, redriven and discarded."""
 
@@ -56,11 +90,37 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     letter: DeadLetter
 
 
-class Redriven(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of a letter that was to be redriven; `left` is why it is still there."""
+class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A dead letter in a list: all but what the message said. See `DeadLetter`."""
+
+    number: int
+    time: datetime
+    service: str
+    kind: Kind
+    subject: str
+    reason: Problem
+    sequence: int = 0
+    id: str = ""
+    message: str = ""
+    type: str = ""
+    consumer: str = ""
+    deliveries: int = 1
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a letter that was to be redriven or discarded: it is gone, or `left` says
+    why it is still there.
+    """
 
     number: int
     left: str | None = None
+
+
+def listed(found: Found) -> Listed:
+    """A letter as it stands in a list."""
+    letter = found.letter
+    kept = {name: getattr(letter, name) for name in Listed.__struct_fields__ if name != "number"}
+    return Listed(number=found.number, **kept)
 
 
 def body_of(letter: DeadLetter) -> bytes | None:

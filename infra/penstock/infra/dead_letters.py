@@ -132,13 +132,13 @@ def _bodies(letter: DeadLetter) -> tuple[object, ...]:
 
 
 def _identified(letter: DeadLetter, body: bytes) -> DeadLetter:
+    id = letter.subject.rpartition(".")[2] if letter.kind in _ID_IN_SUBJECT else ""
     try:
         envelope = decode(body)
     except InvalidMessage:
-        if letter.kind not in _ID_IN_SUBJECT:
-            return letter
-        return replace(letter, id=untoken(letter.subject.rpartition(".")[2]))
-    return replace(letter, id=envelope.subject, message=envelope.id, type=envelope.type)
+        return replace(letter, id=untoken(id))
+    id = untoken(id) or envelope.subject
+    return replace(letter, id=id, message=envelope.id, type=envelope.type)
 
 
 # -- the body ----------------------------------------------------------------------------------
