@@ -39,9 +39,10 @@ PULL = 5.0  # seconds that one pull stays open
 TRIES = 5  # deliveries of an event whose work raises something unforeseen
 RETRY = 1.0  # seconds until it is delivered again, times the deliveries so far
 LONGEST_RETRY = 30.0
-TURN = 0.25  # seconds until an event whose turn it was not is looked at again, times deliveries
-LONGEST_TURN = 5.0
+LOOK = 0.1  # seconds between two looks whether it is an event's turn
+PATIENCE = 10.0  # seconds until one that waits for its turn is given back, for a while
 WAITING = 200  # events of one instance that wait for their turn
+MOST_WAITING = 10_000  # events that all instances have in hand, or that wait to come again
 NANOSECONDS = 1_000_000_000
 
 Handle = Callable[[Envelope], Awaitable[None]]
@@ -119,7 +120,7 @@ class EventConsumer:
             "deliver_policy": "all",
             "ack_policy": "explicit",
             "ack_wait": int(ACK_WAIT * NANOSECONDS),
-            "max_ack_pending": 1000,
+            "max_ack_pending": MOST_WAITING,
             "max_deliver": -1,
         }
         await self._bus.api(
@@ -182,8 +183,11 @@ class EventConsumer:
 
     async def _take(self, msg: Msg) -> None:
         try:
-            async with _kept(msg), self._locks.of(msg.subject):
-                await self._take_in_turn(msg)
+            async with _kept(msg):
+                if await self._turn(msg):
+                    await self._take_in_turn(msg)
+                else:
+                    await self._again(msg)
         except asyncio.CancelledError:
             await msg.nak()
             raise
@@ -194,19 +198,28 @@ class EventConsumer:
             # Neither ack nor nak can be sent: the server gives the event out again by itself.
             log.warning("%s: an event comes again: %s", self._name, type(error).__name__)
 
+    async def _turn(self, msg: Msg) -> bool:
+        """Wait until the event before it, of its aggregate, is done with; whether it is."""
+        before = await self._order.before(msg.subject, msg.metadata.sequence.stream)
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while not await self._order.is_done(msg.subject, before):
+            late = asyncio.get_running_loop().time() > deadline
+            # Those of one aggregate must not take all the room: half of it is for others.
+            crowded = len(self._tasks) > self._at_once + WAITING // 2
+            if self._stopping or late or crowded:
+                return False
+            await asyncio.sleep(LOOK)
+        return True
+
     async def _take_in_turn(self, msg: Msg) -> None:
         sequence = msg.metadata.sequence.stream
-        if not await self._order.is_next(msg.subject, sequence):
-            await msg.nak(delay=min(TURN * msg.metadata.num_delivered, LONGEST_TURN))
-            return
-        async with self._slots:
+        async with self._locks.of(msg.subject), self._slots:
             if self._stopping:
                 await msg.nak()
                 return
-            done = await self._done_or_buried(msg, sequence)
-        if done:
-            await msg.ack()
-            self._order.done(msg.subject, sequence)
+            if await self._done_or_buried(msg, sequence):
+                await msg.ack()
+                self._order.done(msg.subject, sequence)
 
     async def _done_or_buried(self, msg: Msg, sequence: int) -> bool:
         try:

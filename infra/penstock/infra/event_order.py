@@ -7,9 +7,11 @@ done it knows; of the others it knows the consumer's acknowledgement floor. Neve
 from __future__ import annotations
 
 from collections import OrderedDict
+from time import monotonic
 
 from penstock.infra.bus import Bus
 
+LOOK = 0.05  # seconds for which the acknowledgement floor is taken for the present one
 REMEMBERED = 10_000  # aggregates of which the last event done here is known
 
 
@@ -23,6 +25,7 @@ class EventOrder:
         self._done: OrderedDict[str, int] = OrderedDict()
         self._failures: OrderedDict[int, int] = OrderedDict()
         self._floor = 0
+        self._looked = 0.0
 
     def done(self, subject: str, sequence: int) -> None:
         """The event at `sequence` is done with: handled, or a dead letter."""
@@ -42,20 +45,22 @@ class EventOrder:
             self._failures.popitem(last=False)
         return self._failures.get(sequence, 1)
 
-    async def is_next(self, subject: str, sequence: int) -> bool:
-        """Whether all events of `subject` before `sequence` are done with.
-
-        An event that another instance has done, and not yet every earlier one of other aggregates,
-        is taken for not done: it is asked again. Raises StreamError or Unavailable.
-        """
-        before = await self._before(subject, sequence)
-        if before <= max(self._floor, self._done.get(subject, 0)):
-            return True
-        info = await self._bus.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
-        self._floor = int(info["ack_floor"]["stream_seq"])
-        return before <= self._floor
-
-    async def _before(self, subject: str, sequence: int) -> int:
+    async def before(self, subject: str, sequence: int) -> int:
+        """The event of `subject` before the one at `sequence`, by its sequence; 0 for none."""
         request = {"multi_last": [subject], "up_to_seq": sequence - 1}
         found = await self._bus.direct_get(self._stream, request) if sequence > 1 else []
         return found[0].sequence if found else 0
+
+    async def is_done(self, subject: str, sequence: int) -> bool:
+        """Whether the event of `subject` at `sequence` is done with, and those before it.
+
+        One that another instance has done is known to be once every earlier event, of whichever
+        aggregate, is done with too. Raises StreamError or Unavailable.
+        """
+        if sequence <= self._done.get(subject, 0):
+            return True
+        if sequence > self._floor and self._looked + LOOK < monotonic():
+            self._looked = monotonic()
+            info = await self._bus.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
+            self._floor = int(info["ack_floor"]["stream_seq"])
+        return sequence <= self._floor
