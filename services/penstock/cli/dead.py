@@ -111,8 +111,9 @@ def _with(verb: Verb) -> Callable[[argparse.Namespace, Settings], int]:
 
 async def show_list(options: argparse.Namespace, bus: Bus) -> int:
     """Print the newest letters that match, each as a row or as a line of JSON."""
-    columns = ("number", "when", "service", "kind", "aggregate", "type", "reason")
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("number", "when", "service", "kind", "aggregate", "type", "reason"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("number", "when"))
     shown = 0
     letters = DeadLetterOffice(bus).newest_first(selection(options), options.before)
     async for found in letters:
