@@ -21,6 +21,7 @@ from penstock.contracts.envelope import encode, wrap
 from penstock.contracts.errors import InvalidMessage, NotFound, Problem
 from penstock.contracts.progress import CompleteProgress, CreateProgress
 from penstock.contracts.subjects import REPLY
+from penstock.infra import letter_count
 from penstock.infra.bus import Bus
 from penstock.infra.dead_letter_office import DeadLetterOffice
 from penstock.infra.dead_letters import bury, store
@@ -354,6 +355,28 @@ def letter_of() -> DeadLetter:
     reason = NotFound("No.").problem()
     time = datetime(2026, 1, 1, tzinfo=UTC)
     return DeadLetter(service="progress", subject="x", reason=reason, time=time)
+
+
+async def test_a_metric_tells_how_many_letters_there_are_now(
+    nats_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letter_count, "EVERY", 0.05)
+    async with (
+        await Bus.connect(nats_url, prefix=prefix) as bus,
+        running_system(nats_url, prefix, tmp_path, {"progress": build}) as host,
+        aiohttp.ClientSession(host.http_url) as http,
+        asyncio.timeout(10),
+    ):
+        for line in ("2.0", "0.0"):
+            if line == "2.0":
+                await bury_one(bus)
+                await bury_one(bus, sequence=8)
+            else:
+                [_ async for _ in Redriving(bus).discard_all(Letters(), overwrite=True)]
+            text = ""
+            while f'penstock_dead_letters_kept{{service="progress"}} {line}' not in text:
+                async with http.get("/metrics") as response:
+                    text = await response.text()
 
 
 async def test_over_http_letters_are_listed_shown_redriven_and_discarded(

@@ -318,9 +318,9 @@ async def test_a_tombstone_ends_the_hold_since_nothing_before_it_counts(system: 
         ERASED[SERVICE](reason="asked"), id="t", subject="a", time=one.time, correlationid="f",
         version=4,
     )  # fmt: skip
-    end = await system.append(tombstone)
+    end = await system.append(told("a", 4), tombstone, told("a", 5, "anew"))
     state, answer = await system.get(host, "a", end)
-    assert (state.message, answer.held, answer.revision) == (None, 0, end)
+    assert (state.message, answer.held, answer.revision) == ("anew", 0, end)
 
 
 async def test_asking_a_service_that_does_not_run_leaves_the_letter(

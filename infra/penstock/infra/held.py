@@ -62,7 +62,14 @@ class Held:
         """Those of a batch that are not held back, and tombstones: they need none before them."""
         if not self.ids:
             return list(batch)
-        return [m for m in batch if self.is_free(aggregate_of(m)) or self._is_tombstone(m)]
+        free, ended = [], set()
+        for message in batch:
+            id = aggregate_of(message)
+            if not self.is_free(id) and self._is_tombstone(message):
+                ended.add(id)
+            if self.is_free(id) or id in ended:
+                free.append(message)
+        return free
 
     def folded(self, batch: Sequence[Followed]) -> None:
         """Let go of the aggregates whose tombstone was folded; `batch` is what `free` gave."""

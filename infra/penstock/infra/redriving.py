@@ -45,14 +45,20 @@ class Redriving:
         async for page in self._pages(which, limit):
             yield await self.redrive(page)
 
-    async def discard_all(self, which: Letters, limit: int = 0) -> AsyncIterator[list[Settled]]:
-        """Remove the matching letters for good, the oldest first and `limit` at most (0: all)."""
-        async for page in self._pages(which, limit):
-            yield await self.discard(page)
+    async def discard_all(
+        self, which: Letters, limit: int = 0, *, overwrite: bool = False
+    ) -> AsyncIterator[list[Settled]]:
+        """Remove the matching letters for good, the oldest first and `limit` at most (0: all).
 
-    async def discard(self, page: Sequence[Found]) -> list[Settled]:
+        `overwrite`: on the disk as well, at once and not when the server next tidies up; for what
+        must not be there any more. That is a hundred times slower.
+        """
+        async for page in self._pages(which, limit):
+            yield await self.discard(page, overwrite=overwrite)
+
+    async def discard(self, page: Sequence[Found], *, overwrite: bool = False) -> list[Settled]:
         """Remove these letters, and with them the messages that they hold, for good."""
-        await self._remove(page)
+        await self._remove(page, overwrite=overwrite)
         for found in page:
             DISCARDED.labels(found.letter.service, found.letter.kind).inc()
         return [Settled(number=found.number) for found in page]
@@ -82,12 +88,13 @@ class Redriving:
             if room <= 0:
                 return
 
-    async def _remove(self, page: Iterable[Found]) -> None:
-        await asyncio.gather(*(self._remove_one(found.number) for found in page))
+    async def _remove(self, page: Iterable[Found], *, overwrite: bool = False) -> None:
+        await asyncio.gather(*(self._remove_one(found.number, overwrite) for found in page))
 
-    async def _remove_one(self, number: int) -> None:
+    async def _remove_one(self, number: int, overwrite: bool) -> None:
+        request = {"seq": number, "no_erase": not overwrite}
         try:
-            await self._bus.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": number})
+            await self._bus.api(f"STREAM.MSG.DELETE.{self._stream}", request)
         except StreamError as error:
             if error.err_code != GONE:
                 raise

@@ -9,6 +9,7 @@ from typing import get_args
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from penstock.cli.connecting import connected, service_named
@@ -120,7 +121,7 @@ async def show_list(options: argparse.Namespace, bus: Bus) -> int:
         if options.json:
             print(msgspec.json.encode(listed(found)).decode())
         else:
-            table.add_row(*_row(found))
+            table.add_row(*map(escape, _row(found)))
         shown += 1
         if shown == options.limit:
             break
