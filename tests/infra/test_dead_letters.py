@@ -19,7 +19,8 @@ from penstock.client import Penstock
 from penstock.contracts.dead import DeadLetter, Found, Letters, body_of
 from penstock.contracts.envelope import encode, wrap
 from penstock.contracts.errors import InvalidMessage, NotFound, Problem
-from penstock.contracts.progress import CompleteProgress, CreateProgress
+from penstock.contracts.lifecycle import ERASE
+from penstock.contracts.progress import CompleteProgress, CreateProgress, UpdateProgress
 from penstock.contracts.subjects import REPLY
 from penstock.infra import letter_count
 from penstock.infra.bus import Bus
@@ -338,6 +339,16 @@ async def wait_for_letters(bus: Bus, wanted: int) -> None:
     async with asyncio.timeout(10):
         while await count(bus) != wanted or await waiting_commands(bus):
             await asyncio.sleep(0.02)
+
+
+async def test_what_is_erased_has_no_letter_left(system: Host, nats_url: str, prefix: str) -> None:
+    async with Penstock(nats_url, prefix=prefix) as ps:
+        for id in ("ada", "bob"):
+            await ps.progress.create(id)
+            await ps.session.post(UpdateProgress(percent=1, stage="secret"), id=id)
+        await wait_for_letters(ps.session.bus, 2)
+        await ps.session.command(ERASE["progress"](reason="asked"), id="ada")
+        assert [found.letter.id for found in await letters(ps.session.bus)] == ["bob"]
 
 
 async def test_what_nobody_can_read_stays_until_it_is_discarded(streams: Bus) -> None:

@@ -12,18 +12,17 @@ import aiohttp
 import apsw
 import msgspec
 import pytest
-from msgspec.structs import replace
 
 from penstock.contracts.answers import Answer, ById
 from penstock.contracts.dead import Found, Letters, Settled
 from penstock.contracts.envelope import Envelope, encode, wrap
 from penstock.contracts.errors import Unavailable
-from penstock.contracts.lifecycle import ERASED, Erased
+from penstock.contracts.lifecycle import ERASED
 from penstock.contracts.progress import SERVICE, ProgressCreated, ProgressState
 from penstock.infra.bus import Bus
 from penstock.infra.dead_letter_office import DeadLetterOffice
 from penstock.infra.host import Host
-from penstock.infra.read_model import Folded
+from penstock.infra.read_model import Ended, Folded
 from penstock.infra.redriving import Redriving
 from penstock.infra.service import Frame, Service
 from penstock.infra.streams import provision
@@ -56,7 +55,7 @@ class Code:
         service.projector.listen(self.heard)
         return service
 
-    def heard(self, folded: Sequence[Folded[ProgressState]]) -> None:
+    def heard(self, folded: Sequence[Folded[ProgressState] | Ended]) -> None:
         self.folded += [(f.event.subject, f.event.version) for f in folded]
 
     def evolve(
@@ -64,9 +63,6 @@ class Code:
     ) -> ProgressState:
         if not self.in_view and getattr(data, "message", None) in self.cannot:
             raise ValueError("this version does not understand it")
-        if isinstance(data, Erased):
-            assert state is not None
-            return replace(state, message=None)
         return evolve(state, data, envelope)
 
     def view(self) -> ProgressView:
@@ -89,12 +85,12 @@ class System:
         self.bus = bus
         self.office = DeadLetterOffice(bus)
         self._url = url
-        self._directory = directory
+        self.directory = directory
         self._stack = stack
 
     async def start(self, code: Code, name: str = "one") -> Host:
         running = running_system(
-            self._url, self.bus.subjects.prefix, self._directory / name, {SERVICE: code.build}
+            self._url, self.bus.subjects.prefix, self.directory / name, {SERVICE: code.build}
         )
         return await self._stack.enter_async_context(running)
 
@@ -121,7 +117,7 @@ class System:
 
     async def buried(self, name: str = "one") -> None:
         """Wait until an instance has seen to it that each hold has its letter."""
-        path = self._directory / name / "views" / f"{SERVICE}.sqlite"
+        path = self.directory / name / "views" / f"{SERVICE}.sqlite"
         async with asyncio.timeout(10):
             while rows(path, "SELECT id FROM held WHERE NOT buried"):
                 await asyncio.sleep(0.02)
@@ -318,9 +314,11 @@ async def test_a_tombstone_ends_the_hold_since_nothing_before_it_counts(system: 
         ERASED[SERVICE](reason="asked"), id="t", subject="a", time=one.time, correlationid="f",
         version=4,
     )  # fmt: skip
-    end = await system.append(told("a", 4), tombstone, told("a", 5, "anew"))
+    end = await system.append(told("a", 4), tombstone, created("a"), told("a", 2, "anew"))
     state, answer = await system.get(host, "a", end)
     assert (state.message, answer.held, answer.revision) == ("anew", 0, end)
+    path = system.directory / "one" / "views" / f"{SERVICE}.sqlite"
+    assert rows(path, "SELECT * FROM held") == []
 
 
 async def test_asking_a_service_that_does_not_run_leaves_the_letter(

@@ -14,6 +14,7 @@ EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 TTL = "Nats-TTL"
 REPLY = "Penstock-Reply"
+REDRIVEN = "Penstock-Redriven"  # a command that was refused before, to be decided anew
 
 MAX_ID = 256
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")

@@ -16,7 +16,7 @@ import msgspec
 
 from penstock.contracts.envelope import decode, type_of
 from penstock.contracts.errors import InvalidMessage, Problem, Unavailable
-from penstock.contracts.lifecycle import ERASED
+from penstock.contracts.lifecycle import ARCHIVED, ERASED
 from penstock.contracts.subjects import untoken
 from penstock.infra.follower import Followed
 from penstock.infra.telemetry import HELD
@@ -54,7 +54,7 @@ class Held:
         self._service = service
         self.ids = {id for (id,) in db.execute("SELECT id FROM held")}
         self.news = False
-        self._tombstones = {str(type_of(struct)) for struct in ERASED.values()}
+        self._tombstones = {str(type_of(s[service])) for s in (ERASED, ARCHIVED)}
         self._trying: str | None = None
         self._count()
 
@@ -72,13 +72,14 @@ class Held:
         return free
 
     def folded(self, batch: Sequence[Followed]) -> None:
-        """Let go of the aggregates whose tombstone was folded; `batch` is what `free` gave."""
+        """Let go of those whose tombstone was folded, see `forget`; `batch` is what `free` gave."""
         for message in batch if self.ids else ():
             if not self.is_free(id := aggregate_of(message)):
-                self.let_go(id)
+                self.ids.discard(id)
+                self._count()
 
     def _is_tombstone(self, message: Followed) -> bool:
-        if b".erased.v" not in message.data:
+        if b"ed.v" not in message.data:  # none of the two names, cheaply
             return False
         try:
             return decode(message.data).type in self._tombstones
@@ -145,6 +146,11 @@ def find(db: apsw.Connection, id: str) -> Hold | None:
         "SELECT id, sequence, reason, trace, since FROM held WHERE id = ?", (id,)
     ).fetchone()
     return _hold(row) if row else None
+
+
+def forget(db: apsw.Connection, ids: Sequence[str]) -> None:
+    """Remove what is known of holds of these aggregates, whose tombstone is being folded."""
+    db.executemany("DELETE FROM held WHERE id = ?", ((id,) for id in ids))
 
 
 def held_back(service: str, hold: Hold) -> Unavailable:

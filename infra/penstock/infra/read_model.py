@@ -164,6 +164,7 @@ class ReadModel(Generic[S]):
     def _forget(self, ended: Sequence[Ended]) -> None:
         ids = [one.event.subject for one in ended]
         self.view.forget(self._db, ids)
+        held.forget(self._db, ids)
         self._db.executemany("DELETE FROM aggregate WHERE id = ?", ((id,) for id in ids))
         self._db.executemany(
             "DELETE FROM flow WHERE sequence = ?",

@@ -18,11 +18,11 @@ from penstock.contracts.control import Redo, Release, Report, StillHeld
 from penstock.contracts.dead import DeadLetter, Found, Kind, Letters, Settled, body_of
 from penstock.contracts.envelope import decode
 from penstock.contracts.errors import InvalidMessage, PenstockError
-from penstock.contracts.subjects import MSG_ID, REPLY
+from penstock.contracts.subjects import MSG_ID, REDRIVEN, REPLY
+from penstock.infra import telemetry
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.control import ask_all, ask_any
 from penstock.infra.dead_letter_office import DeadLetterOffice
-from penstock.infra.telemetry import DISCARDED, REDRIVEN
 
 GONE = 10057  # a message that was deleted before
 _decode_held = msgspec.json.Decoder(list[StillHeld]).decode
@@ -60,8 +60,14 @@ class Redriving:
         """Remove these letters, and with them the messages that they hold, for good."""
         await self._remove(page, overwrite=overwrite)
         for found in page:
-            DISCARDED.labels(found.letter.service, found.letter.kind).inc()
+            telemetry.DISCARDED.labels(found.letter.service, found.letter.kind).inc()
         return [Settled(number=found.number) for found in page]
+
+    async def forget(self, service: str, aggregate: str) -> None:
+        """Remove every letter about an aggregate, and what it held from the disk."""
+        about = Letters(service=service, aggregate=aggregate)
+        async for _ in self.discard_all(about, overwrite=True):
+            continue
 
     async def redrive(self, page: Sequence[Found]) -> list[Settled]:
         """Redrive these letters. Raises Unavailable; begin again then."""
@@ -76,7 +82,7 @@ class Redriving:
         await self._remove([found for found in page if found.number not in left])
         for found in page:
             if found.number not in left:
-                REDRIVEN.labels(found.letter.service, found.letter.kind).inc()
+                telemetry.REDRIVEN.labels(found.letter.service, found.letter.kind).inc()
         return [Settled(number=found.number, left=left.get(found.number)) for found in page]
 
     async def _pages(self, which: Letters, limit: int) -> AsyncIterator[list[Found]]:
@@ -120,6 +126,7 @@ class Redriving:
             for name, value in letter.headers.items()
             if not name.lower().startswith("nats-") and name != REPLY
         }
+        headers[REDRIVEN] = str(found.number)
         headers[MSG_ID] = f"dead-letter:{found.number}:{letter.time.timestamp()}"
         try:
             await self._bus.publish_acked(letter.subject, body, headers)

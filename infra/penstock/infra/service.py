@@ -44,6 +44,7 @@ from penstock.infra.objects import Objects
 from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
 from penstock.infra.read_model import ReadModel, View, archived_to
+from penstock.infra.redriving import Redriving
 from penstock.infra.retention import Candidates, Retention
 from penstock.infra.retention_rules import parse
 from penstock.infra.sender import Sender
@@ -120,6 +121,7 @@ class Service(Generic[S]):
             self._from_archive,
             lambda command, _: decisions.forget(command.subject),
             lambda command, _: snapshots.erase(command.subject),
+            lambda command, _: Redriving(frame.bus).forget(name, command.subject),
         ]
         self.decider = Decider(
             self.log,

@@ -12,7 +12,7 @@ from penstock.cli import config, dead, demo, doctor, erase, serve, up
 from penstock.contracts.errors import PenstockError
 from penstock.infra.settings import read_settings
 
-COMMANDS = (up, serve, demo, erase, config, doctor)
+COMMANDS = (up, serve, demo, erase, dead, config, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
