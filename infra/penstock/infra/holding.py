@@ -13,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import apsw
+
 from penstock.contracts.control import Release, StillHeld
 from penstock.contracts.dead import DeadLetter
 from penstock.contracts.errors import PenstockError, Unavailable
 from penstock.infra.bus import Bus, StreamError
-from penstock.infra.control import Step, Verb
+from penstock.infra.control import Step
 from penstock.infra.dead_letters import store
 from penstock.infra.event_log import READ_BATCH, READ_BYTES, JetStreamEventLog
 from penstock.infra.follower import Followed
@@ -90,12 +92,8 @@ class Holding:
                 self._held.trying(None)
             return await self._call(lambda: find(self._held.db, id))
 
-    @property
-    def verb(self) -> Verb:
-        """`release`, for an operator to ask; its result is a list of StillHeld."""
-        return Verb(Release, self._release_all)
-
-    async def _release_all(self, asked: Release) -> AsyncIterator[Step]:
+    async def release_all(self, asked: Release) -> AsyncIterator[Step]:
+        """`release` of these aggregates, for an operator; its result is a list of StillHeld."""
         left = []
         for done, id in enumerate(asked.ids):
             yield Step(done, len(asked.ids))
@@ -153,7 +151,7 @@ class Holding:
             self._held.news = False
             try:
                 await self._bury_all()
-            except PenstockError as error:
+            except (PenstockError, apsw.Error) as error:
                 log.warning("%s: dead letters wait: %s", self._log.service, error)
                 self._news.set()
                 await asyncio.sleep(RETRY)

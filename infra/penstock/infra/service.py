@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
+from penstock.contracts.control import Release
 from penstock.contracts.envelope import Envelope, unwrap
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
 from penstock.contracts.lifecycle import ARCHIVE, ERASE, Archived, Erased
@@ -141,7 +142,10 @@ class Service(Generic[S]):
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
-        self.verbs: dict[str, Verb] = {"release": self.projector.holding.verb}
+        self.verbs: dict[str, Verb] = {
+            # Looked up when it is asked: a view that is made anew has a projector of its own.
+            "release": Verb(Release, lambda asked: self.projector.holding.release_all(asked))  # noqa: PLW0108
+        }
         rules = parse(frame.settings.retention).get(name, {})
         self.parts: list[Part] = [
             Control(frame.bus, name, self.verbs),
