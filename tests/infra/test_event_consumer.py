@@ -9,14 +9,18 @@ from datetime import UTC, datetime
 
 import pytest
 
+from penstock.contracts.dead import Letters
 from penstock.contracts.envelope import Envelope, wrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.progress import ProgressCreated
 from penstock.infra import event_consumer as module
 from penstock.infra.bus import Bus
+from penstock.infra.control import Control
 from penstock.infra.event_consumer import EventConsumer
 from penstock.infra.event_log import JetStreamEventLog
+from penstock.infra.redriving import Redriving
 from penstock.infra.streams import provision
+from support.events import event as numbered
 
 SERVICE = "progress"
 Handle = Callable[[Envelope], Awaitable[None]]
@@ -229,6 +233,123 @@ async def test_a_consumer_that_was_deleted_is_made_again(bus: Bus) -> None:
         await seen.count(3)  # it begins with the first event again
         assert consumer.problem() is None
     assert sorted(seen.ids) == ["a", "a", "b"]
+
+
+async def append_to(bus: Bus, id: str, first: int, last: int) -> None:
+    log = JetStreamEventLog(bus, SERVICE, durability="os")
+    expected = (await log.load(id)).sequence
+    for version in range(first, last + 1):
+        one = [numbered(id, version, by=f"{id}{version}")]
+        expected = (await log.append(one, expected=expected)).sequence
+
+
+async def test_an_event_that_fails_holds_back_those_behind_it_and_no_other_aggregate(
+    bus: Bus,
+) -> None:
+    seen = Seen()
+
+    async def handle(event: Envelope) -> None:
+        times = await seen.add(event)
+        if event.id == "a1:1" and times < 3:
+            raise ZeroDivisionError
+
+    await append_to(bus, "a", 1, 3)
+    await append_to(bus, "b", 1, 2)
+    async with consuming(bus, handle):
+        await acknowledged(bus)
+    ids = [id.partition(":")[0] for id in seen.ids]
+    assert [id for id in ids if id[0] == "a"] == ["a1", "a1", "a1", "a2", "a3"]
+    assert [id for id in ids if id[0] == "b"] == ["b1", "b2"]
+    assert ids.index("b2") < ids.index("a2")
+
+
+async def test_however_many_events_wait_behind_one_there_is_room_for_other_aggregates(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAITING", 4)
+    seen, go = Seen(), asyncio.Event()
+
+    async def handle(event: Envelope) -> None:
+        if event.id == "a1:1":
+            await go.wait()
+        await seen.add(event)
+
+    await append_to(bus, "a", 1, 12)
+    await append_to(bus, "b", 1, 2)
+    async with consuming(bus, handle, at_once=2):
+        await seen.count(2)
+        assert seen.ids == ["b1:1", "b2:2"]
+        go.set()
+        await acknowledged(bus)
+    assert seen.ids[2:] == [f"a{n}:{n}" for n in range(1, 13)]
+
+
+async def test_several_instances_keep_the_order_of_each_aggregate(bus: Bus) -> None:
+    seen: list[tuple[str, int]] = []
+    now: set[str] = set()
+
+    async def handle(event: Envelope) -> None:
+        assert event.subject not in now, "two of one aggregate at once"
+        now.add(event.subject)
+        await asyncio.sleep(event.version % 3 / 100)
+        now.remove(event.subject)
+        seen.append((event.subject, event.version))
+
+    aggregates = [f"x{n}" for n in range(6)]
+    for first in (1, 4):
+        for id in aggregates:
+            await append_to(bus, id, first, first + 2)
+    async with consuming(bus, handle), consuming(bus, handle), consuming(bus, handle):
+        await acknowledged(bus)
+    assert await dead_letters(bus) == 0
+    for id in aggregates:
+        assert [version for one, version in seen if one == id] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_those_behind_an_event_that_was_given_up_go_on_and_it_can_be_redone(
+    bus: Bus,
+) -> None:
+    seen, broken = Seen(), True
+
+    async def handle(event: Envelope) -> None:
+        await seen.add(event)
+        if event.version == 1 and broken:
+            raise InvalidMessage("no")
+
+    await append_to(bus, "a", 1, 2)
+    async with consuming(bus, handle) as consumer:
+        await acknowledged(bus)
+        assert seen.ids == ["a1:1", "a2:2"]
+        control = Control(bus, SERVICE, consumer.verbs)
+        await control.start()
+        redriving = Redriving(bus)
+        [[again]] = [page async for page in redriving.redrive_all(Letters(kind="work"))]
+        assert (again.left, await dead_letters(bus)) == ("no", 1)
+        broken = False
+        [[again]] = [page async for page in redriving.redrive_all(Letters(kind="work"))]
+        assert (again.left, await dead_letters(bus)) == (None, 0)
+        await control.stop()
+    assert seen.ids == ["a1:1", "a2:2", "a1:1", "a1:1"]
+
+
+async def test_a_redrive_is_done_by_one_of_several_instances(bus: Bus) -> None:
+    seen = Seen()
+
+    async def handle(event: Envelope) -> None:
+        if await seen.add(event) == 1:
+            raise InvalidMessage("no")
+
+    await append_to(bus, "a", 1, 1)
+    async with consuming(bus, handle) as one, consuming(bus, handle) as two:
+        await acknowledged(bus)
+        controls = [Control(bus, SERVICE, consumer.verbs) for consumer in (one, two)]
+        for control in controls:
+            await control.start()
+        pages = [page async for page in Redriving(bus).redrive_all(Letters())]
+        assert [settled.left for page in pages for settled in page] == [None]
+        for control in controls:
+            await control.stop()
+    assert seen.ids == ["a1:1", "a1:1"]
 
 
 async def dead_letters(bus: Bus) -> int:

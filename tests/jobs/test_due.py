@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from penstock.client import Penstock
+from penstock.contracts.dead import Letters
+from penstock.infra.dead_letter_office import DeadLetterOffice
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build
@@ -63,3 +65,14 @@ async def test_a_timer_that_was_due_while_the_service_was_down_is_not_lost(
         async with running_system(nats_url, prefix, tmp_path / "2", {"jobs": build}), worker:
             assert await ps.jobs.result(job.id, timeout=10) == "done"
             await nothing_left(ps)
+
+
+async def test_a_timer_that_cannot_be_read_is_a_dead_letter_and_comes_no_more(
+    ps: Penstock, system: Host
+) -> None:
+    bus = ps.session.bus
+    await bus.publish_acked(bus.subjects.due("jobs", "some.job"), b"{}")
+    await nothing_left(ps)
+    [found] = [one async for one in DeadLetterOffice(bus).newest_first(Letters(kind="timer"))]
+    assert (found.letter.service, found.letter.id) == ("jobs", "some.job")
+    assert (found.letter.body, found.letter.deliveries) == ("{}", 1)

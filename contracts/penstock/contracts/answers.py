@@ -40,10 +40,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `revision` is the sequence of the last event of the one aggregate asked for, else 0. In lists,
     `archived_to` says where the view's knowledge begins: what ended up to then may be in the
     archive, where its history is told, and is listed no more.
+    `held`: the aggregate's event at that sequence cannot be folded, so that the view tells the
+    last good state before it; 0 if all is well.
     """
 
     sequence: int = 0
     revision: int = 0
+    held: int = 0
     archived_to: datetime | None = None
     data: msgspec.Raw = msgspec.field(default_factory=null)
     problem: Problem | None = None

@@ -14,6 +14,7 @@ EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 TTL = "Nats-TTL"
 REPLY = "Penstock-Reply"
+REDRIVEN = "Penstock-Redriven"  # a command that was refused before, to be decided anew
 
 MAX_ID = 256
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -104,9 +105,16 @@ class Subjects:
         """All due messages of a service (a wildcard)."""
         return f"{self.prefix}.sched.due.{service}.*"
 
-    def dead(self, service: str) -> str:
-        """Where a service puts what it could not decode, decide or deliver."""
-        return f"{self.prefix}.dead.{service}"
+    def dead(self, service: str = "", kind: str = "") -> str:
+        """What a service could not decode, decide, fold or deliver (a wildcard)."""
+        if not service and not kind:
+            return f"{self.prefix}.dead.>"
+        return f"{self.prefix}.dead.{service or '*'}.{f'{kind}.' if kind else ''}>"
+
+    def dead_letter(self, service: str, kind: str, consumer: str, sequence: int) -> str:
+        """Where the dead letter of one message is put: the same message, the same subject."""
+        by = f".{token(consumer)}" if consumer else ""
+        return f"{self.prefix}.dead.{service}.{kind}{by}.{sequence}"
 
     def live(self, service: str, id: str) -> str:
         """High-rate ticks that are not stored."""

@@ -7,9 +7,9 @@ letter. Never decides: that is the decider's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from faststream import AckPolicy
@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind
 from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, decode, messages
 from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable, from_problem
-from penstock.contracts.subjects import REPLY
+from penstock.contracts.subjects import REDRIVEN, REPLY
 from penstock.infra.bus import Bus
 from penstock.infra.dead_letters import bury
 from penstock.infra.telemetry import COMMAND_SECONDS, COMMANDS
@@ -34,7 +34,15 @@ ACK_WAIT = 30.0  # seconds until a command is given to another instance
 TRIES = 5  # deliveries of a command that raises something unforeseen
 RETRY = 1.0  # seconds until it is delivered again
 
-Handle = Callable[[Envelope], Awaitable[Outcome]]
+
+class Handle(Protocol):
+    """Carries out a command; with `anew` although it was refused before."""
+
+    def __call__(self, command: Envelope, *, anew: bool) -> Awaitable[Outcome]:
+        """See `Decider.handle`."""
+        ...
+
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -68,7 +76,7 @@ class CommandConsumer:
         started = perf_counter()
         try:
             command = self._decode(msg.data)
-            outcome = await self._outcome(command, msg.subject)
+            outcome = await self._outcome(command, msg)
             settled = await self._answer(msg, outcome)
             kind = command.type
         except InvalidMessage as error:
@@ -97,12 +105,11 @@ class CommandConsumer:
             )
         return command
 
-    async def _outcome(self, command: Envelope, subject: str) -> Outcome:
-        with message_span(
-            "process", subject, kind=SpanKind.CONSUMER, parent=command.traceparent, id=command.id
-        ):
+    async def _outcome(self, command: Envelope, msg: Msg) -> Outcome:
+        parent, id = command.traceparent, command.id
+        with message_span("process", msg.subject, kind=SpanKind.CONSUMER, parent=parent, id=id):
             try:
-                return await self._handle(command)
+                return await self._handle(command, anew=REDRIVEN in (msg.headers or {}))
             except Unavailable:
                 raise
             except PenstockError as error:
@@ -144,10 +151,12 @@ class CommandConsumer:
             await bury(
                 self._bus,
                 self._service,
+                kind="command",
                 subject=msg.subject,
                 body=msg.data,
                 error=error,
                 sequence=msg.metadata.sequence.stream,
+                deliveries=msg.metadata.num_delivered,
                 headers=msg.headers,
             )
         except Unavailable:

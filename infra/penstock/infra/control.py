@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 GATHER = 0.75  # seconds in which every instance has to say that it is there
 ALIVE = 1.0  # seconds between signs of life of one that works
+ANY = "any"  # the token before a verb that is asked of one instance
 SILENCE = 10.0  # seconds without one after which it counts as lost
 
 _encode = msgspec.json.Encoder().encode
@@ -66,17 +67,21 @@ class Control:
         self._service = service
         self._verbs = verbs
         self._tasks: set[asyncio.Task[None]] = set()
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
-        """Begin to listen."""
-        subject = self._bus.subjects.control(self._service, "*")
-        self._subscription = await self._bus.nc.subscribe(subject, cb=self._take)
+        """Begin to listen: to what is asked of all, and to what is asked of any one."""
+        subscribe, control = self._bus.nc.subscribe, self._bus.subjects.control
+        of_one = control(self._service, f"{ANY}.*")
+        self._subscriptions = [
+            await subscribe(control(self._service, "*"), cb=self._take),
+            await subscribe(of_one, queue=f"{self._service}-control", cb=self._take),
+        ]
 
     async def stop(self) -> None:
         """Listen no more, and give up what is under way."""
-        if self._subscription and not self._bus.nc.is_closed:
-            await self._subscription.unsubscribe()
+        for subscription in self._subscriptions if not self._bus.nc.is_closed else ():
+            await subscription.unsubscribe()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -129,13 +134,29 @@ class Control:
         await self._bus.publish(msg.reply, _encode(Report(instance=self.instance, **what)))
 
 
-async def ask_all(
-    bus: Bus, service: str, verb: str, parameters: msgspec.Struct
-) -> AsyncIterator[Report]:
+def ask_all(bus: Bus, service: str, verb: str, parameters: msgspec.Struct) -> AsyncIterator[Report]:
     """Ask every instance that runs; their reports as they come, until each has ended.
 
     Raises Unavailable if none runs, Timeout if one falls silent before its end.
     """
+    return _ask(bus, service, verb, parameters)
+
+
+async def ask_any(bus: Bus, service: str, verb: str, parameters: msgspec.Struct) -> Report:
+    """Ask one instance, whichever: its last report.
+
+    Raises Unavailable if none runs, Timeout if it falls silent before its end.
+    """
+    async with aclosing(_ask(bus, service, f"{ANY}.{verb}", parameters)) as reports:
+        async for report in reports:
+            if report.ended:
+                return report
+    raise Unavailable(f"No instance of {service} answers; is it running?")
+
+
+async def _ask(
+    bus: Bus, service: str, verb: str, parameters: msgspec.Struct
+) -> AsyncGenerator[Report, None]:
     reports: asyncio.Queue[Report] = asyncio.Queue(10_000)
 
     async def take(msg: Msg) -> None:

@@ -1,7 +1,12 @@
 """Works off a service's own events, each at least once: what a crash interrupts is done again.
 
 A durable consumer that all instances of the service share. An event is acknowledged only once its
-work is done, and kept from the others while it goes on. Never keeps order, and never folds.
+work is done, and kept from the others while it goes on. Events of one aggregate are handled one
+after the other and in their order, whichever instances take them; one that fails holds back those
+behind it, and no other aggregate. Once it is given up as a dead letter those behind it go on:
+`handle` looks at what the log says now, so a later event does not stand on the work of an earlier
+one, and an aggregate shall not stand still for good where a letter tells what is to be done again.
+Never folds.
 """
 
 from __future__ import annotations
@@ -17,10 +22,14 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.client import JetStreamContext
 from opentelemetry.trace import SpanKind
 
+from penstock.contracts.control import Redo
 from penstock.contracts.envelope import Envelope, decode
-from penstock.contracts.errors import Conflict, InvalidMessage, PenstockError, Unavailable
-from penstock.infra.bus import Bus
+from penstock.contracts.errors import Conflict, InvalidMessage, NotFound, PenstockError, Unavailable
+from penstock.infra.bus import Bus, StreamError
+from penstock.infra.control import Step, Verb
 from penstock.infra.dead_letters import bury
+from penstock.infra.event_order import EventOrder
+from penstock.infra.keyed_locks import KeyedLocks
 from penstock.infra.tracing import message_span
 
 log = logging.getLogger(__name__)
@@ -30,6 +39,10 @@ PULL = 5.0  # seconds that one pull stays open
 TRIES = 5  # deliveries of an event whose work raises something unforeseen
 RETRY = 1.0  # seconds until it is delivered again, times the deliveries so far
 LONGEST_RETRY = 30.0
+LOOK = 0.1  # seconds between two looks whether it is an event's turn
+PATIENCE = 10.0  # seconds until one that waits for its turn is given back, for a while
+WAITING = 200  # events of one instance that wait for their turn
+MOST_WAITING = 10_000  # events that all instances have in hand, or that wait to come again
 NANOSECONDS = 1_000_000_000
 
 Handle = Callable[[Envelope], Awaitable[None]]
@@ -39,7 +52,8 @@ class EventConsumer:
     """Calls `handle` with each event of `service`, at most `at_once` at a time; a `Part`.
 
     `handle` must be idempotent. If it raises Unavailable or Conflict the event comes again; after
-    anything else it comes again some times, and then becomes a dead letter. `name` is the durable
+    anything else it is tried TRIES times by an instance, and then becomes a dead letter, at once if
+    it is InvalidMessage. `redo` has the work of such an event done again. `name` is the durable
     consumer's: another name begins with the first event. `grace`: seconds to finish when stopped,
     after which what is in hand is left to the next instance.
     """
@@ -54,7 +68,10 @@ class EventConsumer:
         self._handle = handle
         self._at_once = at_once
         self._grace = grace
+        self._room = asyncio.Semaphore(at_once + WAITING)
         self._slots = asyncio.Semaphore(at_once)
+        self._locks = KeyedLocks()
+        self._order = EventOrder(bus, self._stream, name)
         self._tasks: set[asyncio.Task[None]] = set()
         self._puller: asyncio.Task[None] | None = None
         self._stopping = False
@@ -81,6 +98,19 @@ class EventConsumer:
         """See `Part.problem`."""
         return self._problem
 
+    @property
+    def verbs(self) -> dict[str, Verb]:
+        """`redo-<name>`, for an operator to ask of one instance."""
+        return {f"redo-{self._name}": Verb(Redo, self._redo)}
+
+    async def _redo(self, asked: Redo) -> AsyncIterator[Step]:
+        found = await self._bus.direct_get(self._stream, {"seq": asked.sequence})
+        if not found:
+            raise NotFound(f"There is no event {asked.sequence} of {self._service} any more.")
+        async with self._locks.of(found[0].subject), self._slots:
+            yield Step()
+            await self._process(found[0].subject, found[0].data)
+
     async def _ensure(self) -> None:
         subject = self._bus.subjects.events(self._service)
         config = {
@@ -90,7 +120,7 @@ class EventConsumer:
             "deliver_policy": "all",
             "ack_policy": "explicit",
             "ack_wait": int(ACK_WAIT * NANOSECONDS),
-            "max_ack_pending": 1000,
+            "max_ack_pending": MOST_WAITING,
             "max_deliver": -1,
         }
         await self._bus.api(
@@ -121,14 +151,14 @@ class EventConsumer:
                 await subscription.unsubscribe()
 
     async def _pull_one(self, subscription: JetStreamContext.PullSubscription) -> None:
-        await self._slots.acquire()
+        await self._room.acquire()
         try:
             msg = await self._next(subscription)
         except BaseException:
-            self._slots.release()
+            self._room.release()
             raise
         if msg is None:
-            self._slots.release()
+            self._room.release()
         else:
             self._begin(msg)
 
@@ -149,51 +179,81 @@ class EventConsumer:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._slots.release()
+        self._room.release()
 
     async def _take(self, msg: Msg) -> None:
         try:
             async with _kept(msg):
-                event = decode(msg.data)
-                with message_span(
-                    "process",
-                    msg.subject,
-                    kind=SpanKind.CONSUMER,
-                    parent=event.traceparent,
-                    id=event.id,
-                ):
-                    await self._handle(event)
-            await msg.ack()
+                if await self._turn(msg):
+                    await self._take_in_turn(msg)
+                else:
+                    await self._again(msg)
         except asyncio.CancelledError:
             await msg.nak()
             raise
-        except (Unavailable, Conflict) as error:
+        except (Unavailable, Conflict, StreamError) as error:
             log.warning("%s: an event waits: %s", self._name, error)
             await self._again(msg)
         except NatsError as error:
             # Neither ack nor nak can be sent: the server gives the event out again by itself.
             log.warning("%s: an event comes again: %s", self._name, type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - retried, then a dead letter
-            await self._unforeseen(msg, error)
 
-    async def _unforeseen(self, msg: Msg, error: Exception) -> None:
-        log.error("%s: work on %s failed", self._name, msg.subject, exc_info=error)
-        if msg.metadata.num_delivered < TRIES and not isinstance(error, InvalidMessage):
-            await self._again(msg)
-            return
+    async def _turn(self, msg: Msg) -> bool:
+        """Wait until the event before it, of its aggregate, is done with; whether it is."""
+        before = await self._order.before(msg.subject, msg.metadata.sequence.stream)
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while not await self._order.is_done(msg.subject, before):
+            late = asyncio.get_running_loop().time() > deadline
+            # Those of one aggregate must not take all the room: half of it is for others.
+            crowded = len(self._tasks) > self._at_once + WAITING // 2
+            if self._stopping or late or crowded:
+                return False
+            await asyncio.sleep(LOOK)
+        return True
+
+    async def _take_in_turn(self, msg: Msg) -> None:
+        sequence = msg.metadata.sequence.stream
+        async with self._locks.of(msg.subject), self._slots:
+            if self._stopping:
+                await msg.nak()
+                return
+            if await self._done_or_buried(msg, sequence):
+                await msg.ack()
+                self._order.done(msg.subject, sequence)
+
+    async def _done_or_buried(self, msg: Msg, sequence: int) -> bool:
         try:
-            await bury(
-                self._bus,
-                self._service,
-                subject=msg.subject,
-                body=msg.data,
-                error=error,
-                sequence=msg.metadata.sequence.stream,
-            )
-        except Unavailable:
-            await self._again(msg)
-        else:
-            await msg.ack()
+            await self._process(msg.subject, msg.data)
+        except (Unavailable, Conflict, NatsError):
+            raise
+        except Exception as error:
+            log.exception("%s: work on %s failed", self._name, msg.subject)
+            given_up = isinstance(error, InvalidMessage) or self._order.failed(sequence) >= TRIES
+            if not given_up:
+                await self._again(msg)
+                return False
+            await self._bury(msg, error)
+        return True
+
+    async def _process(self, subject: str, body: bytes) -> None:
+        event = decode(body)
+        with message_span(
+            "process", subject, kind=SpanKind.CONSUMER, parent=event.traceparent, id=event.id
+        ):
+            await self._handle(event)
+
+    async def _bury(self, msg: Msg, error: Exception) -> None:
+        await bury(
+            self._bus,
+            self._service,
+            kind="work",
+            subject=msg.subject,
+            body=msg.data,
+            error=error,
+            sequence=msg.metadata.sequence.stream,
+            deliveries=msg.metadata.num_delivered,
+            consumer=self._name,
+        )
 
     async def _again(self, msg: Msg) -> None:
         await msg.nak(delay=min(RETRY * msg.metadata.num_delivered, LONGEST_RETRY))

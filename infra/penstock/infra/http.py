@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from penstock.contracts.answers import Accepted
 from penstock.contracts.envelope import invalid, messages, type_of
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError, Problem
+from penstock.infra.dead_letter_endpoints import dead_letter_endpoints
 from penstock.infra.openapi import document
 from penstock.infra.queries import Endpoint
 from penstock.infra.sender import LONGEST_WAIT, Cause, Sender
@@ -49,7 +50,8 @@ def make_app(
     """The application of one process. `problems` tells for each part why it is not ready."""
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_problem_details])
     gateway = CommandGateway(sender)
-    spec = _encode(document([(s.name, s.endpoints) for s in services]))
+    dead = dead_letter_endpoints(sender.bus)
+    spec = _encode(document([*((s.name, s.endpoints) for s in services), ("dead", dead)]))
     app.add_routes(
         [
             web.get("/health/live", _live),
@@ -62,9 +64,9 @@ def make_app(
     for service in services:
         app.add_routes(service.routes)
         app.on_shutdown.extend(service.on_shutdown)
-        for endpoint in service.endpoints:
-            if endpoint.path is not None:
-                app.router.add_route(endpoint.method, endpoint.path, _query(endpoint))
+    for endpoint in [*(e for s in services for e in s.endpoints), *dead]:
+        if endpoint.path is not None:
+            app.router.add_route(endpoint.method, endpoint.path, _query(endpoint))
     return app
 
 
@@ -126,7 +128,10 @@ def _query(endpoint: Endpoint) -> Handler:
         except msgspec.ValidationError as error:
             raise invalid(error, f"The query {endpoint.name}") from error
         answer = await endpoint.ask(params)
-        return _json(answer, headers={"Penstock-Sequence": str(answer.sequence)})
+        headers = {"Penstock-Sequence": str(answer.sequence)}
+        if answer.held:
+            headers["Penstock-Held"] = str(answer.held)
+        return _json(answer, headers=headers)
 
     return handle
 

@@ -53,7 +53,7 @@ def _operation(
         "tags": [service],
         "responses": _responses(_answer(schema_of[str(endpoint.returns)])),
     }
-    if endpoint.method == "POST":
+    if endpoint.method == "POST" and not _IN_PATH.search(path):
         body = {"schema": schema_of[str(endpoint.params)]}
         operation["requestBody"] = {"required": True, "content": {"application/json": body}}
     else:

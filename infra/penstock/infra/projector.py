@@ -1,7 +1,7 @@
 """Folds a service's events into its read model, and tells who waits for them.
 
 Resumes after the read model's checkpoint. An event that cannot be folded becomes a dead letter
-and does not hold back the others. Never writes to the event log.
+and holds back its own aggregate, not the others. Never writes to the event log.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import PenstockError, Timeout
 from penstock.infra.aggregate import Evolve, Tombstone
 from penstock.infra.bus import Bus
-from penstock.infra.dead_letters import bury
+from penstock.infra.dead_letters import told
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.follower import Followed, Follower
+from penstock.infra.held import Held, aggregate_of
+from penstock.infra.holding import Holding
 from penstock.infra.read_model import Ended, Folded, ReadModel
 from penstock.infra.telemetry import FOLDED, LAG, SEQUENCE
 
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 RETRY = 1.0  # seconds until folding is tried again after the disk or the bus failed
+# What SQLite says about what it was given; all else that it says is about the disk.
+EVENTS_FAULT = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
 Listener = Callable[[Sequence[Folded[S] | Ended]], None]
 
 
@@ -42,7 +46,6 @@ class Projector(Generic[S]):
         self.sequence = model.checkpoint
         self.lag = 0
         self.failure: Exception | None = None
-        self._bus = bus
         self._log = event_log
         self._model = model
         self._evolve = evolve
@@ -51,13 +54,20 @@ class Projector(Generic[S]):
         self._watchers: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._listeners: list[Listener[S]] = []
         self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._held = Held(model.writer, event_log.service)
+        self.holding = Holding(
+            bus, event_log, self._held, self._thread, self._turn, self._fold_behind
+        )
 
     def start(self) -> None:
         """Begin folding behind the checkpoint."""
+        self.holding.start()
         self._task = asyncio.create_task(self._run(), name=f"project-{self._log.service}")
 
     async def stop(self) -> None:
         """Stop after the batch in hand."""
+        await self.holding.stop()
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -99,8 +109,11 @@ class Projector(Generic[S]):
                 del self._watchers[id]
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             try:
+                # Part of a batch may have been committed before it failed.
+                self.sequence = await loop.run_in_executor(self._thread, self._checkpoint)
                 async with self._log.follower(after=self.sequence) as follower:
                     await self._follow(follower)
             except (apsw.Error, PenstockError) as error:
@@ -108,38 +121,51 @@ class Projector(Generic[S]):
                 log.exception("%s: folding failed and is tried again", self._log.service)
                 await asyncio.sleep(RETRY)
 
+    def _checkpoint(self) -> int:
+        return self._model.checkpoint
+
     async def _follow(self, follower: Follower) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             batch = await follower.batch()
-            folded, failed = await loop.run_in_executor(self._thread, self._fold, batch)
-            for message, error in failed:
-                await self._bury(message, error)
-            if failed:
-                await loop.run_in_executor(self._thread, self._model.write, (), batch[-1].sequence)
-            self._tell(folded, batch)
+            async with self._turn:
+                folded = await self._in_thread(batch)
+                self._advance(batch[-1])
+                self._tell(folded)
 
-    def _fold(
-        self, batch: list[Followed]
-    ) -> tuple[list[Folded[S] | Ended], list[tuple[Followed, Exception]]]:
+    async def _fold_behind(self, batch: list[Followed]) -> None:
+        """Fold events that were held back, behind the checkpoint."""
+        self._tell(await self._in_thread(batch))
+
+    async def _in_thread(self, batch: list[Followed]) -> list[Folded[S] | Ended]:
+        loop = asyncio.get_running_loop()
+        folded = await loop.run_in_executor(self._thread, self._fold, batch)
+        self.holding.bury()
+        return folded
+
+    def _fold(self, batch: list[Followed]) -> list[Folded[S] | Ended]:
         """Fold a batch in one transaction; if that fails, one by one to find what fails."""
+        free = self._held.free(batch)
         try:
-            folded = self._evolved(batch)
+            folded = self._evolved(free)
             self._model.write(folded, batch[-1].sequence)
-        except apsw.Error:
-            raise  # the disk's fault, not the event's
-        except Exception as error:  # noqa: BLE001 - becomes a dead letter
-            if len(batch) == 1:
-                return [], [(batch[0], error)]
-        else:
-            return folded, []
-        done: list[Folded[S] | Ended] = []
-        failed: list[tuple[Followed, Exception]] = []
-        for message in batch:
-            one, errors = self._fold([message])
-            done += one
-            failed += errors
-        return done, failed
+        except Exception as error:
+            disk = isinstance(error, apsw.Error) and not isinstance(error, EVENTS_FAULT)
+            if disk or not free:
+                raise
+            if len(free) > 1:
+                return [one for message in batch for one in self._fold([message])]
+            self._hold(free[0], error, batch[-1].sequence)
+            return []
+        self._held.folded(free)
+        return folded
+
+    def _hold(self, message: Followed, error: Exception, sequence: int) -> None:
+        service, id = self._log.service, aggregate_of(message)
+        log.error("%s: %r is held at %s: %s", service, id, message.sequence, error)
+        with self._model.writer:
+            self._held.hold(message, *told(error))
+            self._model.write((), sequence)
+        self._held.remember(id)
 
     def _evolved(self, batch: list[Followed]) -> list[Folded[S] | Ended]:
         states: dict[str, S | None] = {}
@@ -157,24 +183,15 @@ class Projector(Generic[S]):
             folded.append(Folded(message.sequence, event, data, state))
         return folded
 
-    async def _bury(self, message: Followed, error: Exception) -> None:
-        log.error("%s: event %s cannot be folded: %s", self._log.service, message.sequence, error)
-        await bury(
-            self._bus,
-            self._log.service,
-            subject=message.subject,
-            body=message.data,
-            error=error,
-            sequence=message.sequence,
-        )
-
-    def _tell(self, folded: Sequence[Folded[S] | Ended], batch: list[Followed]) -> None:
+    def _advance(self, last: Followed) -> None:
         service = self._log.service
-        self.sequence, self.lag = batch[-1].sequence, batch[-1].pending
+        self.sequence, self.lag = last.sequence, last.pending
         self.failure = None
-        FOLDED.labels(service).inc(len(folded))
         SEQUENCE.labels(service).set(self.sequence)
         LAG.labels(service).set(self.lag)
+
+    def _tell(self, folded: Sequence[Folded[S] | Ended]) -> None:
+        FOLDED.labels(self._log.service).inc(len(folded))
         for sequence, future in self._progress:
             if sequence <= self.sequence and not future.done():
                 future.set_result(None)

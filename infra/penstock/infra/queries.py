@@ -49,10 +49,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     path: str | None
-    params: type[Question]
+    params: type[msgspec.Struct]
     returns: Any
     ask: Callable[[Any], Awaitable[Answer]]
-    method: Literal["GET", "POST"] = "GET"
+    method: Literal["GET", "POST", "DELETE"] = "GET"
     summary: str = ""
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.lifecycle import Archived, Erased
+from penstock.infra import held
 from penstock.infra.aggregate import Tombstone
 from penstock.infra.snapshots import schema_of
 
@@ -34,7 +35,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 READERS = 2
 CACHED = 50_000
-FRAME_SCHEMA = """
+FRAME_SCHEMA = (
+    """
 CREATE TABLE checkpoint (
     one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, archived_to REAL
 );
@@ -44,6 +46,8 @@ CREATE TABLE aggregate (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, state BL
 CREATE TABLE flow (sequence INTEGER PRIMARY KEY, correlationid TEXT NOT NULL);
 CREATE INDEX flow_by_id ON flow (correlationid);
 """
+    + held.SCHEMA
+)
 
 
 class Folded(msgspec.Struct, Generic[S], frozen=True):
@@ -110,6 +114,11 @@ class ReadModel(Generic[S]):
         """The last sequence folded."""
         return checkpoint(self._db)
 
+    @property
+    def writer(self) -> apsw.Connection:
+        """The writing connection: what is done within `with model.writer` commits as one."""
+        return self._db
+
     def state(self, id: str) -> S | None:
         """The present state of an aggregate, as the writer sees it."""
         cached = self._states.get(id)
@@ -119,7 +128,10 @@ class ReadModel(Generic[S]):
         return self.decode(row[0]) if row else None
 
     def write(self, folded: Sequence[Folded[S] | Ended], sequence: int) -> None:
-        """Commit folded events and the checkpoint `sequence`, all or nothing."""
+        """Commit folded events and the checkpoint `sequence`, all or nothing.
+
+        The checkpoint never goes back: events that were held back are folded behind it.
+        """
         try:
             with self._db:
                 for ended, run in groupby(folded, key=lambda f: isinstance(f, Ended)):
@@ -127,7 +139,7 @@ class ReadModel(Generic[S]):
                         self._forget([f for f in run if isinstance(f, Ended)])
                     else:
                         self._keep([f for f in run if isinstance(f, Folded)])
-                self._db.execute("UPDATE checkpoint SET sequence = ?", (sequence,))
+                self._db.execute("UPDATE checkpoint SET sequence = max(sequence, ?)", (sequence,))
         except BaseException:
             self._states.clear()
             raise
@@ -152,6 +164,7 @@ class ReadModel(Generic[S]):
     def _forget(self, ended: Sequence[Ended]) -> None:
         ids = [one.event.subject for one in ended]
         self.view.forget(self._db, ids)
+        held.forget(self._db, ids)
         self._db.executemany("DELETE FROM aggregate WHERE id = ?", ((id,) for id in ids))
         self._db.executemany(
             "DELETE FROM flow WHERE sequence = ?",
@@ -201,6 +214,10 @@ class ReadModel(Generic[S]):
         row = db.execute("SELECT sequence, state FROM aggregate WHERE id = ?", (id,)).fetchone()
         return (row[0], self.decode(row[1])) if row else None
 
+    def known(self, db: apsw.Connection, id: str) -> tuple[tuple[int, S] | None, held.Hold | None]:
+        """An aggregate's revision and state, and why it stands there; for use in `read`."""
+        return self.aggregate(db, id), held.find(db, id)
+
     def flow(self, db: apsw.Connection, correlationid: str) -> list[int]:
         """The sequences of a flow's events, for use in `read`."""
         rows = db.execute(
@@ -247,6 +264,12 @@ def archived_to(db: apsw.Connection) -> datetime | None:
     """The end of the youngest aggregate that is in the archive, None if none is."""
     stamp: float | None = db.execute("SELECT archived_to FROM checkpoint").get
     return None if stamp is None else datetime.fromtimestamp(stamp, UTC)
+
+
+def revision(db: apsw.Connection, id: str) -> int:
+    """The sequence of the last event that is folded into an aggregate (0: none)."""
+    row = db.execute("SELECT sequence FROM aggregate WHERE id = ?", (id,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _connect(

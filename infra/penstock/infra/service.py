@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
+from penstock.contracts.control import Release
 from penstock.contracts.envelope import Envelope, unwrap
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
 from penstock.contracts.lifecycle import ARCHIVE, ERASE, Archived, Erased
@@ -38,10 +39,13 @@ from penstock.infra.decider import (
 from penstock.infra.decisions import Decisions
 from penstock.infra.eraser import Eraser, Remove
 from penstock.infra.event_log import JetStreamEventLog, Recorded
+from penstock.infra.held import held_back
+from penstock.infra.letter_count import LetterCount
 from penstock.infra.objects import Objects
 from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
 from penstock.infra.read_model import ReadModel, View, archived_to
+from penstock.infra.redriving import Redriving
 from penstock.infra.retention import Candidates, Retention
 from penstock.infra.retention_rules import parse
 from penstock.infra.sender import Sender
@@ -118,6 +122,7 @@ class Service(Generic[S]):
             self._from_archive,
             lambda command, _: decisions.forget(command.subject),
             lambda command, _: snapshots.erase(command.subject),
+            lambda command, _: Redriving(frame.bus).forget(name, command.subject),
         ]
         self.decider = Decider(
             self.log,
@@ -137,10 +142,14 @@ class Service(Generic[S]):
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
-        self.verbs: dict[str, Verb] = {}
+        self.verbs: dict[str, Verb] = {
+            # Looked up when it is asked: a view that is made anew has a projector of its own.
+            "release": Verb(Release, lambda asked: self.projector.holding.release_all(asked))  # noqa: PLW0108
+        }
         rules = parse(frame.settings.retention).get(name, {})
         self.parts: list[Part] = [
             Control(frame.bus, name, self.verbs),
+            LetterCount(frame.bus, name),
             Retention(
                 Sender(frame.bus),
                 name,
@@ -246,7 +255,7 @@ class Service(Generic[S]):
         deadline = asyncio.get_running_loop().time() + min(params.wait, LONGEST_WAIT)
         while True:
             with self.projector.watching(params.id) as news:
-                sequence, found = await self.model.read(self.model.aggregate, params.id)
+                sequence, (found, hold) = await self.model.read(self.model.known, params.id)
                 left = deadline - asyncio.get_running_loop().time()
                 if found is None and params.after is not None:
                     await self._raise_if_over(params.id)
@@ -254,10 +263,17 @@ class Service(Generic[S]):
                 if awaited and left > 0:
                     await asyncio.wait((news,), timeout=left)
                     continue
+            if found is None and hold is not None:
+                raise held_back(self.name, hold)
             if found is None:
                 raise await self._absent(params.id)
             revision, state = found
-            return Answer(sequence=sequence, revision=revision, data=msgspec.Raw(_encode(state)))
+            return Answer(
+                sequence=sequence,
+                revision=revision,
+                data=msgspec.Raw(_encode(state)),
+                held=hold.sequence if hold else 0,
+            )
 
     async def _get_at(self, id: str, at: str) -> Answer:
         until = _moment(at)

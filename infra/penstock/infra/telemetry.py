@@ -24,7 +24,17 @@ COMMAND_SECONDS = Histogram(
 FOLDED = Counter("penstock_events_folded", "Events folded into the view", ["service"])
 SEQUENCE = Gauge("penstock_view_sequence", "Last stream sequence in the view", ["service"])
 LAG = Gauge("penstock_view_lag", "Events stored and not yet folded", ["service"])
-DEAD_LETTERS = Counter("penstock_dead_letters", "Messages given up", ["service", "reason"])
+DEAD_LETTERS = Counter("penstock_dead_letters", "Messages given up", ["service", "kind", "reason"])
+DEAD_LETTERS_KEPT = Gauge("penstock_dead_letters_kept", "Dead letters there now", ["service"])
+REDRIVEN = Counter(
+    "penstock_dead_letters_redriven", "Dead letters redriven by this process", ["service", "kind"]
+)
+DISCARDED = Counter(
+    "penstock_dead_letters_discarded", "Dead letters discarded by this process", ["service", "kind"]
+)
+HELD = Gauge(
+    "penstock_held_aggregates", "Aggregates with an event that cannot be folded", ["service"]
+)
 SOCKETS = Gauge("penstock_sockets", "WebSockets open")
 QUERIES = Counter("penstock_queries", "Queries answered", ["service", "name", "outcome"])
 

@@ -144,10 +144,12 @@ class ChangeConsumer:
             await bury(
                 self._bus,
                 SERVICE,
+                kind="change",
                 subject=msg.subject,
                 body=msg.data,
                 error=error,
                 sequence=msg.metadata.sequence.stream,
+                deliveries=msg.metadata.num_delivered,
                 headers=msg.headers,
             )
         except Unavailable as unsent:

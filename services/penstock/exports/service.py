@@ -51,5 +51,6 @@ def build(frame: Frame) -> Service[State]:
         grace=frame.settings.drain_seconds,
     )
     service.parts += [renderer, consumer]
+    service.verbs |= consumer.verbs
     service.routes.append(web.get("/exports/{id}/file", file_handler(service.model, objects)))
     return service

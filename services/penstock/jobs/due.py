@@ -11,10 +11,10 @@ import logging
 from nats.aio.msg import Msg
 
 from penstock.contracts.envelope import decode, unwrap
-from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
+from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.jobs import SERVICE, JobDue, JobState
 from penstock.contracts.subjects import untoken
-from penstock.infra.bus import Bus
+from penstock.infra.bus import Bus, StreamError
 from penstock.infra.consumers import ACK, delivery, nak_after
 from penstock.infra.dead_letters import bury
 from penstock.infra.decider import Load
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 AT_ONCE = 64
 ACK_WAIT = 10.0  # seconds until a due timer is given to another instance
 RETRY = 1.0  # seconds until it is tried again here
+TRIES = 5  # deliveries of a timer that raises something unforeseen
 
 
 class DueJobs:
@@ -76,22 +77,40 @@ class DueJobs:
     async def _handle(self, msg: Msg) -> None:
         """Offer the job, remove the message, and only then acknowledge it."""
         try:
-            await self._offer(msg)
+            await self._offer_or_bury(msg)
             id = untoken(msg.subject.rpartition(".")[2])
             await self._timers.taken(id, delivery(msg.reply).sequence)
             await self._bus.publish(msg.reply, ACK)
-        except PenstockError as error:
-            log.warning("a due job waits: %s", error)
+        except Exception as error:  # noqa: BLE001 - it comes again, and at last is a dead letter
+            log.warning("a due job waits: %s: %s", type(error).__name__, error)
             await self._bus.publish(msg.reply, nak_after(RETRY))
+
+    async def _offer_or_bury(self, msg: Msg) -> None:
+        try:
+            await self._offer(msg)
+        except (Unavailable, StreamError):
+            raise
+        except Exception as error:
+            of = delivery(msg.reply)
+            if not isinstance(error, InvalidMessage) and of.count < TRIES:
+                raise
+            log.exception("the timer %s is given up", msg.subject)
+            await bury(
+                self._bus,
+                SERVICE,
+                kind="timer",
+                subject=msg.subject,
+                body=msg.data,
+                error=error,
+                sequence=of.sequence,
+                deliveries=of.count,
+                headers=msg.headers,
+            )
 
     async def _offer(self, msg: Msg) -> None:
         """Offer the job of a due message if it still waits for it."""
-        try:
-            message = decode(msg.data)
-            due: JobDue = unwrap(message)
-        except InvalidMessage as error:
-            await bury(self._bus, SERVICE, subject=msg.subject, body=msg.data, error=error)
-            return
+        message = decode(msg.data)
+        due: JobDue = unwrap(message)
         job = await self._load(message.subject)
         if 0 < job.sequence < due.sequence:
             raise Unavailable("The replica that was asked for the job's events lags behind.")
