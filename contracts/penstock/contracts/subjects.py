@@ -105,6 +105,10 @@ class Subjects:
         """All due messages of a service (a wildcard)."""
         return f"{self.prefix}.sched.due.{service}.*"
 
+    def deliveries(self, consumer: str) -> str:
+        """Where a consumer's messages are delivered to the instances that share them."""
+        return f"{self.prefix}.deliver.{consumer}"
+
     def dead(self, service: str = "", kind: str = "") -> str:
         """What a service could not decode, decide, fold or deliver (a wildcard)."""
         if not service and not kind:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,18 @@ PENDING_BYTES = 64 * 1024 * 1024
 # What headers may add to a body. The server counts them too, and cuts the connection of whoever
 # exceeds its limit, where the client library looks at the body alone.
 HEADER_BYTES = 4096
+# What every connection of ours asks of the client library. It waits so long between two attempts
+# to reach a server, and gives up one that has been as silent as this, frozen or cut off.
+RECONNECT_WAIT = 0.1  # seconds
+PING_INTERVAL, PINGS_UNANSWERED = 1, 2  # seconds, and how many
 
 
 class Bus:
     """One NATS connection with the system's subjects. Made by `connect`, ended by `close`.
 
     `connections` counts how often it connected: another number than before means that what the
-    server sent meanwhile, or was about to send, is lost.
+    server sent meanwhile, or was about to send, is lost. `listeners` are called when it connected
+    again.
     """
 
     def __init__(self, nc: Client, subjects: Subjects, *, timeout: float = 10.0) -> None:
@@ -44,6 +50,7 @@ class Bus:
         self.subjects = subjects
         self.timeout = timeout
         self.connections = 0
+        self.listeners: set[Callable[[], object]] = set()
         self.js: JetStreamContext = nc.jetstream(timeout=timeout)
         self._inbox = Inbox(nc.new_inbox())
         self._sweeper: asyncio.Task[None] | None = None
@@ -198,7 +205,7 @@ class Bus:
     async def _connect(self, url: str, name: str, creds: Path | None) -> None:
         # The client declares seconds as int and takes fractions all the same.
         options: dict[str, Any] = {
-            "reconnect_time_wait": 0.1,
+            "reconnect_time_wait": RECONNECT_WAIT,
             "connect_timeout": min(2, self.timeout),
         }
         if creds:
@@ -209,6 +216,8 @@ class Bus:
             max_reconnect_attempts=-1,
             allow_reconnect=True,
             pending_size=PENDING_BYTES,
+            ping_interval=PING_INTERVAL,
+            max_outstanding_pings=PINGS_UNANSWERED,
             error_cb=self._report,
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
@@ -232,6 +241,8 @@ class Bus:
     async def _reconnected(self) -> None:
         log.info("connected to NATS again")
         self.connections += 1
+        for listener in tuple(self.listeners):
+            listener()
 
     async def _report(self, error: Exception) -> None:
         self._trouble = error

@@ -6,6 +6,7 @@ letter. Never decides: that is the decider's.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from time import perf_counter
@@ -14,8 +15,9 @@ from typing import Any, Protocol
 import msgspec
 from faststream import AckPolicy
 from faststream.message import StreamMessage
-from faststream.nats import ConsumerConfig, JStream, NatsBroker
+from faststream.nats import JStream, NatsBroker
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from opentelemetry.trace import SpanKind
 
 from penstock.contracts.answers import Outcome
@@ -24,13 +26,15 @@ from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
 from penstock.contracts.subjects import REDRIVEN, REPLY
 from penstock.infra.bus import Bus
 from penstock.infra.dead_letters import bury
+from penstock.infra.durables import NANOSECONDS, Durable
+from penstock.infra.in_hand import TAKEOVER, InHand
 from penstock.infra.telemetry import COMMAND_SECONDS, COMMANDS
 from penstock.infra.tracing import message_span
 
 log = logging.getLogger(__name__)
 
-CONCURRENT = 128  # commands of one service in hand at a time
-ACK_WAIT = 30.0  # seconds until a command is given to another instance
+CONCURRENT = 128  # commands of one service that an instance works on at a time
+DELIVERED = 4 * CONCURRENT  # commands that its instances together have, the others stay in line
 TRIES = 5  # deliveries of a command that raises something unforeseen
 RETRY = 1.0  # seconds until it is delivered again
 
@@ -54,25 +58,82 @@ class CommandConsumer:
         self._service = service
         self._handle = handle
         self._types = messages(service, "command")
+        self._subject = bus.subjects.command(service, "*")
+        self._name = f"{service}-commands"
+        self._subscriber: Any = None
+        self._slots = asyncio.Semaphore(CONCURRENT)
+        self._in_hand = InHand(bus)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def durable(self) -> Durable:
+        """The consumer on the server, which must be there before the broker starts."""
+        config = {
+            "durable_name": self._name,
+            "filter_subject": self._subject,
+            # Not an inbox: made again, it delivers to those who were subscribed before.
+            "deliver_subject": self._bus.subjects.deliveries(self._name),
+            "deliver_group": self._name,
+            "ack_wait": int(TAKEOVER * NANOSECONDS),
+            "max_ack_pending": DELIVERED,
+        }
+        return Durable(self._bus, self._bus.subjects.stream("cmd"), config)
 
     def subscribe(self, broker: NatsBroker) -> None:
         """Add the subscriber to a broker that is yet to be started."""
-        name = f"{self._service}-commands"
-        subscriber = broker.subscriber(
-            self._bus.subjects.command(self._service, "*"),
+        self._subscriber = broker.subscriber(
+            self._subject,
             stream=JStream(self._bus.subjects.stream("cmd"), declare=False),
-            queue=name,
-            config=ConsumerConfig(ack_wait=ACK_WAIT, max_ack_pending=4 * CONCURRENT),
-            pending_msgs_limit=8 * CONCURRENT,
-            max_workers=CONCURRENT,
+            queue=self._name,
+            pending_msgs_limit=2 * DELIVERED,
             ack_policy=AckPolicy.MANUAL,
             decoder=_as_it_is,
             no_reply=True,
         )
-        subscriber(self._take)
+        self._subscriber(self._accept)
 
-    async def _take(self, message: Any) -> None:
-        msg: Msg = message.raw_message
+    async def drain(self, timeout: float) -> None:
+        """Take no more, and finish what was delivered or hand it back, within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._unsubscribe()
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except (TimeoutError, NatsError) as error:
+            log.warning("%s: commands are handed back: %s", self._service, type(error).__name__)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _unsubscribe(self) -> None:
+        # FastStream's own stop would drop what was delivered and not begun.
+        if self._subscriber is not None and self._subscriber.subscription is not None:
+            subscription, self._subscriber.subscription = self._subscriber.subscription, None
+            await subscription.drain()
+
+    async def _accept(self, message: Any) -> None:
+        # Not FastStream's `max_workers`: it hands messages over one by one, each with its own
+        # writes. Here all that came together are begun together, and share writes and wakeups.
+        # The server gives no more than DELIVERED without acknowledgement, which bounds the tasks.
+        task = asyncio.create_task(self._settle(message.raw_message))
+        self._tasks.add(task)
+        task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            # It could not be acknowledged; it comes again, and is known by its id then.
+            log.error("%s: a command is not settled: %r", self._service, error)
+
+    async def _settle(self, msg: Msg) -> None:
+        with self._in_hand.holding(msg.reply):
+            try:
+                async with self._slots:
+                    await self._take(msg)
+            except asyncio.CancelledError:
+                await msg.nak()
+                raise
+
+    async def _take(self, msg: Msg) -> None:
         started = perf_counter()
         try:
             command = self._decode(msg.data)

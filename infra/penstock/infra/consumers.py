@@ -44,14 +44,9 @@ def nak_after(seconds: float) -> bytes:
     return b'%s {"delay": %d}' % (NAK, int(seconds * NANOSECONDS))
 
 
-async def ensure_consumer(bus: Bus, stream: str, name: str, subject: str, ack_wait: float) -> float:
-    """Make the durable consumer `name` of `subject`; the seconds that it waits for an answer.
-
-    If it exists with another `ack_wait`, the longer one holds for as long as somebody uses it:
-    those who renew more often than needed do no harm, those who renew too rarely lose their work.
-    Raises StreamError, or Unavailable if there is no such stream yet.
-    """
-    config = {
+def lane_config(name: str, subject: str, ack_wait: float) -> dict[str, Any]:
+    """How the consumer `name` of `subject` is configured, as the API takes it."""
+    return {
         "durable_name": name,
         "filter_subject": subject,
         "ack_policy": "explicit",
@@ -59,6 +54,16 @@ async def ensure_consumer(bus: Bus, stream: str, name: str, subject: str, ack_wa
         "max_ack_pending": -1,  # each client bounds what it has in hand
         "max_waiting": MOST_PULLS,
     }
+
+
+async def ensure_consumer(bus: Bus, stream: str, name: str, subject: str, ack_wait: float) -> float:
+    """Make the durable consumer `name` of `subject`; the seconds that it waits for an answer.
+
+    If it exists with another `ack_wait`, the longer one holds for as long as somebody uses it:
+    those who renew more often than needed do no harm, those who renew too rarely lose their work.
+    Raises StreamError, or Unavailable if there is no such stream yet.
+    """
+    config = lane_config(name, subject, ack_wait)
     try:
         info = await _create(bus, stream, config, "create")
     except StreamError as error:

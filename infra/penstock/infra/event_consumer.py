@@ -28,14 +28,16 @@ from penstock.contracts.errors import Conflict, InvalidMessage, NotFound, Pensto
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.control import Step, Verb
 from penstock.infra.dead_letters import bury
+from penstock.infra.durables import NANOSECONDS, Durable
 from penstock.infra.event_order import EventOrder
 from penstock.infra.keyed_locks import KeyedLocks
 from penstock.infra.tracing import message_span
 
 log = logging.getLogger(__name__)
 
-ACK_WAIT = 15.0  # seconds without a sign of life until another instance takes the event over
-PULL = 5.0  # seconds that one pull stays open
+ACK_WAIT = 4.0  # seconds without a sign of life until another instance takes the event over
+# Seconds that one pull stays open. One that was lost with the server is noticed after them.
+PULL = 1.0
 TRIES = 5  # deliveries of an event whose work raises something unforeseen
 RETRY = 1.0  # seconds until it is delivered again, times the deliveries so far
 LONGEST_RETRY = 30.0
@@ -43,7 +45,7 @@ LOOK = 0.1  # seconds between two looks whether it is an event's turn
 PATIENCE = 10.0  # seconds until one that waits for its turn is given back, for a while
 WAITING = 200  # events of one instance that wait for their turn
 MOST_WAITING = 10_000  # events that all instances have in hand, or that wait to come again
-NANOSECONDS = 1_000_000_000
+STALLED = 300.0  # seconds in which events may wait and none be finished
 
 Handle = Callable[[Envelope], Awaitable[None]]
 
@@ -74,12 +76,22 @@ class EventConsumer:
         self._order = EventOrder(bus, self._stream, name)
         self._tasks: set[asyncio.Task[None]] = set()
         self._puller: asyncio.Task[None] | None = None
+        self.durable = Durable(
+            bus,
+            self._stream,
+            {
+                "durable_name": name,
+                "filter_subject": bus.subjects.events(service),
+                "ack_wait": int(ACK_WAIT * NANOSECONDS),
+                "max_ack_pending": MOST_WAITING,
+            },
+        )
         self._stopping = False
         self._problem: str | None = None
 
     async def start(self) -> None:
         """Make the consumer if it is not there, and begin. Raises StreamError or Unavailable."""
-        await self._ensure()
+        await self.durable.ensure()
         self._puller = asyncio.create_task(self._run(), name=f"consume-{self._name}")
 
     async def stop(self) -> None:
@@ -111,28 +123,12 @@ class EventConsumer:
             yield Step()
             await self._process(found[0].subject, found[0].data)
 
-    async def _ensure(self) -> None:
-        subject = self._bus.subjects.events(self._service)
-        config = {
-            "durable_name": self._name,
-            "name": self._name,
-            "filter_subject": subject,
-            "deliver_policy": "all",
-            "ack_policy": "explicit",
-            "ack_wait": int(ACK_WAIT * NANOSECONDS),
-            "max_ack_pending": MOST_WAITING,
-            "max_deliver": -1,
-        }
-        await self._bus.api(
-            f"CONSUMER.CREATE.{self._stream}.{self._name}.{subject}",
-            {"stream_name": self._stream, "config": config},
-        )
-
     async def _run(self) -> None:
         # The client library waits by `wait_for`, which until Python 3.12 forgets a cancellation
         # that comes together with a message: so these loops look for themselves.
         while not self._stopping:
             try:
+                await self.durable.ensure()
                 await self._pull_all()
             except (PenstockError, NatsError) as error:
                 self._problem = (
@@ -167,7 +163,7 @@ class EventConsumer:
             [msg] = await subscription.fetch(1, timeout=PULL)
         except NatsTimeout:
             # A consumer that somebody deleted is as silent as one without news.
-            await self._ensure()
+            await self.durable.ensure()
             msg = None
         self._problem = None
         return msg

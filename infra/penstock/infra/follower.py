@@ -59,6 +59,7 @@ class Follower:
         self._stream = stream
         self._subject = subject
         self.sequence = after
+        self.problem: str | None = None  # why it cannot follow now
         self._buffer: list[Followed] = []
         self._news = asyncio.Event()
         self._broken = True
@@ -70,9 +71,11 @@ class Follower:
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Follower:
+        self._bus.listeners.add(self._news.set)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._bus.listeners.discard(self._news.set)
         await self.close()
 
     async def close(self) -> None:
@@ -123,7 +126,10 @@ class Follower:
             await self._start()
         except PenstockError as error:
             log.warning("cannot follow %s yet: %s", self._stream, error)
+            self.problem = f"it cannot follow {self._stream}: {error}"
             await asyncio.sleep(RETRY)
+        else:
+            self.problem = None
 
     async def _start(self) -> None:
         config: dict[str, Any] = {

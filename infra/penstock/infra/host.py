@@ -11,9 +11,10 @@ from typing import Any
 
 from aiohttp import web
 from faststream.nats import NatsBroker, NatsCredentials
+from nats.aio.client import Client
 
 from penstock.contracts.errors import StartupError
-from penstock.infra.bus import Bus
+from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, RECONNECT_WAIT, Bus
 from penstock.infra.http import make_app
 from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
@@ -39,6 +40,7 @@ class Host:
         self._views = views
         self._bus: Bus | None = None
         self._broker: NatsBroker | None = None
+        self._commands: Client | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -65,6 +67,8 @@ class Host:
         if self._runner:
             await self._runner.cleanup()
         if self._broker:
+            seconds = self.settings.drain_seconds
+            await asyncio.gather(*(s.commands.drain(seconds) for s in self.services))
             await self._broker.stop()
         for service in reversed(self.services):
             await service.stop()
@@ -73,11 +77,16 @@ class Host:
 
     def problems(self) -> dict[str, list[str]]:
         """Why each part is not ready; empty lists when all is well."""
-        connected = self._bus is not None and self._bus.nc.is_connected
         return {
-            "nats": [] if connected else ["not connected"],
+            "nats": [] if self._connected() else ["not connected"],
             **{service.name: service.problems() for service in self.services},
         }
+
+    def _connected(self) -> bool:
+        """Both connections: the bus's, and that on which commands come."""
+        if self._bus is None or self._commands is None:
+            return False
+        return self._bus.nc.is_connected and self._commands.is_connected
 
     async def _take_commands(self, creds: Path | None) -> None:
         self._broker = NatsBroker(
@@ -85,13 +94,17 @@ class Host:
             security=NatsCredentials(str(creds)) if creds else None,
             name="penstock-commands",
             max_reconnect_attempts=-1,
-            reconnect_time_wait=1,
+            # Declared as int, and takes fractions all the same.
+            reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+            ping_interval=PING_INTERVAL,
+            max_outstanding_pings=PINGS_UNANSWERED,
             graceful_timeout=self.settings.drain_seconds,
             logger=None,
             apply_types=False,
         )
         for service in self.services:
             service.commands.subscribe(self._broker)
+        self._commands = await self._broker.connect()
         await self._broker.start()
 
     async def _listen(self) -> None:

@@ -127,11 +127,13 @@ class Lanes:
             f"{inbox}.*", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
         )
         self._inbox = inbox
+        self._bus.listeners.add(self._wake.set)
         self._task = asyncio.create_task(self._run(), name=f"lanes-{self._stream}")
 
     async def stop(self) -> None:
         """Take nothing more; what still arrives is given back."""
         self._stopped = True
+        self._bus.listeners.discard(self._wake.set)
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -171,7 +173,7 @@ class Lanes:
                 self._failure = error
                 await asyncio.sleep(HEARTBEAT)
             else:
-                if any(pull.broken for pull in self._pulls):
+                if self._reconnected() or any(pull.broken for pull in self._pulls):
                     await self._heal()
 
     async def _pull(self) -> None:
@@ -211,9 +213,12 @@ class Lanes:
 
     # -- healing -----------------------------------------------------------------------------
 
+    def _reconnected(self) -> bool:
+        return self._connections != self._bus.connections
+
     async def _heal(self) -> None:
         """Forget what was lost with a connection or fell silent; make lost consumers anew."""
-        reconnected = self._connections != self._bus.connections
+        reconnected = self._reconnected()
         self._connections = self._bus.connections
         silent_since = asyncio.get_running_loop().time() - SILENCE
         for pull in self._pulls:

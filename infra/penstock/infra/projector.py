@@ -46,6 +46,7 @@ class Projector(Generic[S]):
         self.sequence = model.checkpoint
         self.lag = 0
         self.failure: Exception | None = None
+        self.follower: Follower | None = None
         self._log = event_log
         self._model = model
         self._evolve = evolve
@@ -114,8 +115,8 @@ class Projector(Generic[S]):
             try:
                 # Part of a batch may have been committed before it failed.
                 self.sequence = await loop.run_in_executor(self._thread, self._checkpoint)
-                async with self._log.follower(after=self.sequence) as follower:
-                    await self._follow(follower)
+                async with self._log.follower(after=self.sequence) as self.follower:
+                    await self._follow(self.follower)
             except (apsw.Error, PenstockError) as error:
                 self.failure = error
                 log.exception("%s: folding failed and is tried again", self._log.service)

@@ -51,6 +51,7 @@ from penstock.infra.retention_rules import parse
 from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.snapshots import Snapshots
+from penstock.infra.watchdog import Watchdog
 
 S = TypeVar("S")
 BEHIND = 10_000  # events not folded, above which a service is not ready
@@ -147,7 +148,10 @@ class Service(Generic[S]):
             "release": Verb(Release, lambda asked: self.projector.holding.release_all(asked))  # noqa: PLW0108
         }
         rules = parse(frame.settings.retention).get(name, {})
+        self.watchdog = Watchdog(frame.bus, name)
+        self.watchdog.watch(self.commands.durable(), "commands")
         self.parts: list[Part] = [
+            self.watchdog,
             Control(frame.bus, name, self.verbs),
             LetterCount(frame.bus, name),
             Retention(
@@ -205,6 +209,8 @@ class Service(Generic[S]):
     def problems(self) -> list[str]:
         """Why this service is not ready; empty when it is."""
         found = [p.problem() for p in self.parts]
+        if self.projector.follower:
+            found.append(self.projector.follower.problem)
         if self.projector.failure:
             found.append(f"its view cannot be written: {self.projector.failure}")
         if self.projector.lag > BEHIND:

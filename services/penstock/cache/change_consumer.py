@@ -11,10 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig
-from nats.js.errors import NotFoundError
 from opentelemetry.trace import SpanKind
 
 from penstock.cache.domain import invalidations
@@ -24,16 +22,16 @@ from penstock.contracts.envelope import Envelope, decode, unwrap
 from penstock.contracts.errors import Conflict, InvalidMessage, Unavailable
 from penstock.infra.bus import Bus
 from penstock.infra.dead_letters import bury
+from penstock.infra.durables import NANOSECONDS, Durable
+from penstock.infra.in_hand import TAKEOVER, InHand
 from penstock.infra.tracing import message_span
 
 log = logging.getLogger(__name__)
 
 NAME = "cache-changes"
 AT_ONCE = 256  # changes in hand at a time
-ACK_WAIT = 30.0  # seconds until a change is given to another instance
 RETRY = 1.0  # seconds until a change is delivered again after its events could not be stored
 TRIES = 5  # deliveries of a change that raises something unforeseen
-CHECK = 5.0  # seconds between two looks whether the consumer is still there
 
 Handle = Callable[[Envelope], Awaitable[object]]
 
@@ -44,22 +42,34 @@ class ChangeConsumer:
     def __init__(self, bus: Bus, handle: Handle) -> None:
         self._bus = bus
         self._handle = handle
-        self._stream = bus.subjects.stream("changes")
+        self._in_hand = InHand(bus)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._subscription: JetStreamContext.PushSubscription | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._problem: str | None = None
+        self._subscription: Subscription | None = None
+
+    def durable(self) -> Durable:
+        """The consumer on the server, which must be there before this starts."""
+        config = {
+            "durable_name": NAME,
+            "filter_subject": f"{self._bus.subjects.prefix}.change.>",
+            # Not an inbox: made again, it delivers to those who were subscribed before.
+            "deliver_subject": self._bus.subjects.deliveries(NAME),
+            "deliver_group": NAME,
+            "ack_wait": int(TAKEOVER * NANOSECONDS),
+            "max_ack_pending": AT_ONCE,
+        }
+        return Durable(self._bus, self._bus.subjects.stream("changes"), config)
 
     async def start(self) -> None:
         """Take changes, also those published while no instance ran."""
-        await self._subscribe()
-        self._watch = asyncio.create_task(self._keep_subscribed(), name="cache-changes-watch")
+        self._subscription = await self._bus.nc.subscribe(
+            self._bus.subjects.deliveries(NAME),
+            queue=NAME,
+            cb=self._take,
+            pending_msgs_limit=4 * AT_ONCE,
+        )
 
     async def stop(self) -> None:
         """Finish the changes in hand; the others wait for the next instance."""
-        if self._watch:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
         if self._subscription and self._bus.nc.is_connected:
             try:
                 await self._subscription.drain()  # type: ignore[no-untyped-call]
@@ -68,49 +78,18 @@ class ChangeConsumer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def problem(self) -> str | None:
-        """Why changes are not taken, or None."""
-        return self._problem
-
-    async def _subscribe(self) -> None:
-        self._subscription = await self._bus.js.subscribe(
-            f"{self._bus.subjects.prefix}.change.>",
-            queue=NAME,
-            stream=self._stream,
-            cb=self._take,
-            manual_ack=True,
-            config=ConsumerConfig(
-                ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT, max_ack_pending=AT_ONCE
-            ),
-            pending_msgs_limit=4 * AT_ONCE,
-        )
-
-    async def _keep_subscribed(self) -> None:
-        """A consumer that somebody deleted falls silent without a word: look, and make it anew."""
-        while True:
-            await asyncio.sleep(CHECK)
-            try:
-                await self._bus.js.consumer_info(self._stream, NAME)
-            except NotFoundError:
-                log.warning("the consumer %s was deleted and is made anew", NAME)
-                await self._resubscribe()
-            except (NatsError, TimeoutError) as error:
-                self._problem = f"its consumer of changes does not answer ({type(error).__name__})"
-            else:
-                self._problem = None
-
-    async def _resubscribe(self) -> None:
-        try:
-            if self._subscription:
-                await self._subscription.unsubscribe()
-            await self._subscribe()
-        except (NatsError, TimeoutError) as error:
-            self._problem = f"its consumer of changes cannot be made anew: {error}"
+        """See `Part.problem`; its consumer is the watchdog's."""
+        return None
 
     async def _take(self, msg: Msg) -> None:
         # The server gives no more than AT_ONCE without acknowledgement, which bounds the tasks.
-        task = asyncio.create_task(self._apply(msg))
+        task = asyncio.create_task(self._keep_and_apply(msg))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _keep_and_apply(self, msg: Msg) -> None:
+        with self._in_hand.holding(msg.reply):
+            await self._apply(msg)
 
     async def _apply(self, msg: Msg) -> None:
         try:

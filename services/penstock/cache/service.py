@@ -20,5 +20,7 @@ def build(frame: Frame) -> Service[TagState]:
         view=TagView(),
         queries=QUERIES,
     )
-    service.parts.append(ChangeConsumer(frame.bus, service.decider.handle))
+    changes = ChangeConsumer(frame.bus, service.decider.handle)
+    service.watchdog.watch(changes.durable(), "changes")
+    service.parts.append(changes)
     return service

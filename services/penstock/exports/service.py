@@ -15,7 +15,7 @@ from penstock.exports.histories import Histories
 from penstock.exports.removal import Removal
 from penstock.exports.renderer import Renderer
 from penstock.exports.views import QUERIES, ExportsView
-from penstock.infra.event_consumer import EventConsumer
+from penstock.infra.event_consumer import STALLED, EventConsumer
 from penstock.infra.objects import Objects
 from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
@@ -50,6 +50,7 @@ def build(frame: Frame) -> Service[State]:
         at_once=AT_ONCE,
         grace=frame.settings.drain_seconds,
     )
+    service.watchdog.watch(consumer.durable, "events", patience=STALLED)
     service.parts += [renderer, consumer]
     service.verbs |= consumer.verbs
     service.routes.append(web.get("/exports/{id}/file", file_handler(service.model, objects)))

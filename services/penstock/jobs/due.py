@@ -15,9 +15,11 @@ from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.jobs import SERVICE, JobDue, JobState
 from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Bus, StreamError
-from penstock.infra.consumers import ACK, delivery, nak_after
+from penstock.infra.consumers import ACK, delivery, lane_config, nak_after
 from penstock.infra.dead_letters import bury
 from penstock.infra.decider import Load
+from penstock.infra.durables import Durable
+from penstock.infra.in_hand import TAKEOVER, InHand
 from penstock.infra.lanes import Lane, Lanes
 from penstock.infra.timers import Timers
 from penstock.jobs.dispatch import Dispatch
@@ -26,7 +28,7 @@ from penstock.jobs.domain import ready
 log = logging.getLogger(__name__)
 
 AT_ONCE = 64
-ACK_WAIT = 10.0  # seconds until a due timer is given to another instance
+CONSUMER = "jobs-due"
 RETRY = 1.0  # seconds until it is tried again here
 TRIES = 5  # deliveries of a timer that raises something unforeseen
 
@@ -39,15 +41,21 @@ class DueJobs:
         self._load = load
         self._dispatch = dispatch
         self._timers = Timers(bus, SERVICE)
+        self._in_hand = InHand(bus)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lanes = Lanes(
             bus,
             bus.subjects.stream("sched"),
-            [Lane("jobs-due", bus.subjects.dues(SERVICE))],
+            [Lane(CONSUMER, bus.subjects.dues(SERVICE))],
             capacity=AT_ONCE,
-            ack_wait=ACK_WAIT,
+            ack_wait=TAKEOVER,
             take=self._take,
         )
+
+    def durable(self) -> Durable:
+        """The consumer on the server."""
+        config = lane_config(CONSUMER, self._bus.subjects.dues(SERVICE), TAKEOVER)
+        return Durable(self._bus, self._bus.subjects.stream("sched"), config)
 
     async def start(self) -> None:
         """Begin to take due timers."""
@@ -75,6 +83,10 @@ class DueJobs:
             log.error("a due job failed and comes again", exc_info=error)
 
     async def _handle(self, msg: Msg) -> None:
+        with self._in_hand.holding(msg.reply):
+            await self._settle(msg)
+
+    async def _settle(self, msg: Msg) -> None:
         """Offer the job, remove the message, and only then acknowledge it."""
         try:
             await self._offer_or_bury(msg)

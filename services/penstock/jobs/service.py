@@ -26,5 +26,7 @@ def build(frame: Frame) -> Service[JobState]:
         effect=dispatch.effect,
     )
     service.removals.append(dispatch.remove)
-    service.parts.append(DueJobs(frame.bus, service.decider.load, dispatch))
+    due = DueJobs(frame.bus, service.decider.load, dispatch)
+    service.watchdog.watch(due.durable(), "due jobs")
+    service.parts.append(due)
     return service
