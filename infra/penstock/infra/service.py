@@ -149,7 +149,7 @@ class Service(Generic[S]):
         }
         rules = parse(frame.settings.retention).get(name, {})
         self.watchdog = Watchdog(frame.bus, name)
-        self.watchdog.watch(self.commands.durable(), "commands")
+        self.watchdog.watch(self.commands.durable(), "command")
         self.parts: list[Part] = [
             self.watchdog,
             Control(frame.bus, name, self.verbs),

@@ -58,11 +58,11 @@ class Watched:
             self._since = now
         self._last = backlog
         idle = now - self._since
-        self.problem = (
-            f"{backlog.waiting} {self._kind} wait and none was taken for {idle:.0f} s"
-            if idle >= self._patience
-            else None
-        )
+        self.problem = self._stalled(backlog.waiting, idle) if idle >= self._patience else None
+
+    def _stalled(self, waiting: int, idle: float) -> str:
+        what = f"1 {self._kind} waits" if waiting == 1 else f"{waiting} {self._kind}s wait"
+        return f"{what} and none was taken for {idle:.0f} s"
 
 
 class Watchdog:
@@ -77,7 +77,7 @@ class Watchdog:
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, durable: Durable, kind: str, *, patience: float = STALL) -> None:
-        """Look after one more; `kind` is what it delivers, in the plural."""
+        """Look after one more; `kind` is what it delivers."""
         self._durables.append(durable)
         self._watched.append(Watched(durable, kind, patience))
 

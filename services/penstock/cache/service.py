@@ -21,6 +21,6 @@ def build(frame: Frame) -> Service[TagState]:
         queries=QUERIES,
     )
     changes = ChangeConsumer(frame.bus, service.decider.handle)
-    service.watchdog.watch(changes.durable(), "changes")
+    service.watchdog.watch(changes.durable(), "change")
     service.parts.append(changes)
     return service

@@ -50,7 +50,7 @@ def build(frame: Frame) -> Service[State]:
         at_once=AT_ONCE,
         grace=frame.settings.drain_seconds,
     )
-    service.watchdog.watch(consumer.durable, "events", patience=STALLED)
+    service.watchdog.watch(consumer.durable, "event", patience=STALLED)
     service.parts += [renderer, consumer]
     service.verbs |= consumer.verbs
     service.routes.append(web.get("/exports/{id}/file", file_handler(service.model, objects)))

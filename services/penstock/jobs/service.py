@@ -27,6 +27,6 @@ def build(frame: Frame) -> Service[JobState]:
     )
     service.removals.append(dispatch.remove)
     due = DueJobs(frame.bus, service.decider.load, dispatch)
-    service.watchdog.watch(due.durable(), "due jobs")
+    service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)
     return service
