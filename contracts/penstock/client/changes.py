@@ -14,6 +14,7 @@ from penstock.contracts.envelope import encode, wrap
 from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.subjects import MSG_ID, token
 from penstock.infra.sender import Cause
+from penstock.infra.storing import store
 from penstock.infra.tracing import message_span, traceparent
 
 Published = Callable[[Sequence[str], int], None]
@@ -67,7 +68,12 @@ class Changes:
                 actor=cause.actor or self._session.actor,
                 traceparent=traceparent(),
             )
-            ack = await bus.publish_acked(
-                subject, encode(envelope), {MSG_ID: change_id}, timeout=self._session.timeout
+            ack = await store(
+                bus,
+                bus.subjects.stream("changes"),
+                subject,
+                encode(envelope),
+                {MSG_ID: change_id},
+                timeout=self._session.timeout,
             )
         return ack.seq

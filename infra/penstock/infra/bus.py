@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from nats.aio.client import Client
@@ -210,6 +211,8 @@ class Bus:
         }
         if creds:
             options["user_credentials"] = str(creds)
+        elif login := login_of(url):
+            options |= login
         await self.nc.connect(
             url.split(","),
             name=name,
@@ -248,6 +251,19 @@ class Bus:
         self._trouble = error
         if self.connections:  # until then `connect` raises it
             log.warning("NATS: %s", str(error) or type(error).__name__)
+
+
+def login_of(url: str) -> dict[str, str]:
+    """User and password in `url`, for all servers: those that it names, and those they know of.
+
+    Empty without them, or if they differ. A cluster tells its clients of servers without them.
+    """
+    parts = [urlsplit(part) for part in url.split(",")]
+    logins = {(part.username, part.password) for part in parts}
+    user, password = logins.pop()
+    if logins or not user or not password:
+        return {}
+    return {"user": unquote(user), "password": unquote(password)}
 
 
 def _without_secret(url: str) -> str:

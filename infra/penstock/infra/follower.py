@@ -29,6 +29,7 @@ HEARTBEAT = 0.5  # seconds
 SILENCE = 2.5 * HEARTBEAT
 EXPIRES = 30.0  # seconds that one pull stays open
 INACTIVE = 60.0  # seconds after which the server forgets a consumer that nobody pulls from
+CREATE = 2.0  # seconds for making the consumer; one that leads it may just have died
 RETRY = 0.1
 NANOSECONDS = 1_000_000_000
 _IDLE = "100"
@@ -144,7 +145,7 @@ class Follower:
         }
         request = {"stream_name": self._stream, "config": config}
         self._connection = self._bus.connections
-        reply = await self._bus.api(f"CONSUMER.CREATE.{self._stream}", request, timeout=5)
+        reply = await self._bus.api(f"CONSUMER.CREATE.{self._stream}", request, timeout=CREATE)
         self._consumer = reply["name"]
         self._position = self._open_pulls = 0
         self._heard = asyncio.get_running_loop().time()

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from faststream.nats import NatsBroker, NatsCredentials
+from faststream.nats import NatsBroker, NatsCredentials, NatsSecurity, NatsUserPassword
 from nats.aio.client import Client
 
+from penstock.client.discovery import without_password
 from penstock.contracts.errors import StartupError
-from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, RECONNECT_WAIT, Bus
+from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, RECONNECT_WAIT, Bus, login_of
 from penstock.infra.http import make_app
 from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
@@ -89,9 +90,10 @@ class Host:
         return self._bus.nc.is_connected and self._commands.is_connected
 
     async def _take_commands(self, creds: Path | None) -> None:
+        servers, security = _access(self._nats_url, creds)
         self._broker = NatsBroker(
-            self._nats_url.split(","),
-            security=NatsCredentials(str(creds)) if creds else None,
+            servers,
+            security=security,
             name="penstock-commands",
             max_reconnect_attempts=-1,
             # Declared as int, and takes fractions all the same.
@@ -125,6 +127,18 @@ class Host:
             ) from error
         host, port = self._runner.addresses[0][:2]
         self.http_url = f"http://{host}:{port}"
+
+
+def _access(url: str, creds: Path | None) -> tuple[list[str], NatsSecurity | None]:
+    """The servers, and how to be let in by them and by those that they know of."""
+    servers = url.split(",")
+    if creds:
+        return servers, NatsCredentials(str(creds))
+    login = login_of(url)
+    if not login:
+        return servers, None
+    security = NatsUserPassword(login["user"], login["password"])
+    return [without_password(server) for server in servers], security
 
 
 def kept_secret(directory: Path) -> str:

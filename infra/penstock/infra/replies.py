@@ -11,6 +11,17 @@ from nats.aio.msg import Msg
 from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
 from penstock.infra.inbox import status_of
 
+# What a cluster answers while it elects a leader or a server starts or ends, by the server's own
+# numbers: it was not done, and can be later.
+_FOR_NOW = {
+    10004,  # incomplete results
+    10008,  # JetStream temporarily unavailable
+    10009,  # not the leader
+    10039,  # JetStream not enabled for the account: while a server starts or ends
+    10076,  # JetStream not enabled
+    10163,  # the expected last sequence cannot be looked at yet
+    10202,  # a change of members is in progress
+}
 _NO_RESPONDERS = "503"
 _NOTHING_FOUND = ("204", "404")
 
@@ -29,7 +40,7 @@ class StreamError(PenstockError):
 class _ApiError(msgspec.Struct):
     code: int = 0
     err_code: int = 0
-    description: str = ""
+    description: str = "no reason given"
 
 
 class Ack(msgspec.Struct):
@@ -55,7 +66,7 @@ _decode_ack = msgspec.json.Decoder(Ack).decode
 
 
 def ack_of(msg: Msg) -> Ack:
-    """The acknowledgement in a reply. Raises StreamError for a refusal, Unavailable for none."""
+    """The acknowledgement in a reply. Raises StreamError for a refusal, or Unavailable."""
     if status_of(msg) == _NO_RESPONDERS:
         raise Unavailable(
             "No stream takes this subject; the system may not be provisioned yet: "
@@ -66,11 +77,15 @@ def ack_of(msg: Msg) -> Ack:
     except msgspec.DecodeError as error:
         raise InvalidMessage("The server's acknowledgement is not JSON.") from error
     if ack.error is not None:
-        raise StreamError(
-            f"The stream refused the message: {ack.error.description}.",
-            err_code=ack.error.err_code,
-        )
+        raise _refusal("The stream refused the message", ack.error)
     return ack
+
+
+def _refusal(what: str, error: _ApiError) -> PenstockError:
+    """Unavailable for what passes by itself, StreamError for the rest."""
+    if error.err_code in _FOR_NOW:
+        return Unavailable(f"JetStream cannot do this now: {error.description}.")
+    return StreamError(f"{what}: {error.description}.", err_code=error.err_code)
 
 
 def content(msg: Msg, subject: str) -> bytes:
@@ -81,13 +96,10 @@ def content(msg: Msg, subject: str) -> bytes:
 
 
 def api_answer(msg: Msg, verb: str) -> Any:
-    """The JSON in a reply to an API request. Raises StreamError for a refusal."""
+    """The JSON in a reply to an API request. Raises StreamError for a refusal, or Unavailable."""
     answer = msgspec.json.decode(content(msg, f"$JS.API.{verb}"))
     if error := answer.get("error"):
-        raise StreamError(
-            f"JetStream refused {verb}: {error.get('description', 'no reason given')}.",
-            err_code=error.get("err_code", 0),
-        )
+        raise _refusal(f"JetStream refused {verb}", msgspec.convert(error, _ApiError))
     return answer
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -19,7 +18,8 @@ from penstock.contracts.answers import Accepted, Answer, Outcome, Question
 from penstock.contracts.envelope import Envelope, encode, type_of, wrap
 from penstock.contracts.errors import Timeout, from_problem
 from penstock.contracts.subjects import MSG_ID, REPLY, token
-from penstock.infra.bus import Ack, Bus, ConnectionLost
+from penstock.infra.bus import Ack, Bus
+from penstock.infra.storing import despite_lost_connections, store
 from penstock.infra.tracing import message_span, traceparent
 
 T = TypeVar("T")
@@ -121,9 +121,8 @@ class Sender:
         headers = {MSG_ID: msg_id}
         if reply:
             headers[REPLY] = reply
-        return await _despite_lost_connections(
-            lambda left: self.bus.publish_acked(subject, body, headers, timeout=left), timeout
-        )
+        stream = self.bus.subjects.stream("cmd")
+        return await store(self.bus, stream, subject, body, headers, timeout=timeout)
 
     async def ask(
         self,
@@ -141,28 +140,13 @@ class Sender:
         if timeout is None:
             timeout = self.bus.timeout + question.wait
         subject, body = self.bus.subjects.query(service, name), _encode(question)
-        reply = await _despite_lost_connections(
+        reply = await despite_lost_connections(
             lambda left: self.bus.request(subject, body, timeout=left), timeout
         )
         answer = _decode_answer(reply)
         if answer.problem is not None:
             raise from_problem(answer.problem)
         return msgspec.json.decode(answer.data, type=returns), answer
-
-
-async def _despite_lost_connections(attempt: Callable[[float], Awaitable[T]], timeout: float) -> T:
-    """Make `attempt` again, with the seconds left, when the connection was lost meanwhile.
-
-    A command has an id and a question has no effect, so that either may arrive twice.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    while True:
-        try:
-            return await attempt(deadline - loop.time())
-        except ConnectionLost:
-            if loop.time() >= deadline:
-                raise
 
 
 async def _within(future: asyncio.Future[list[Msg]], command_id: str) -> bytes:

@@ -5,14 +5,19 @@ Idempotent; grows what exists and never shrinks it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from penstock.contracts.errors import StartupError
+from penstock.contracts.errors import PenstockError, StartupError, Unavailable
 from penstock.contracts.subjects import SERVICES, Subjects
 from penstock.infra.bus import Bus, StreamError
+from penstock.infra.retrying import until_available
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
+FORMING = 20.0  # seconds to wait for servers to become a cluster
+NO_PEERS, NOT_CLUSTERED = 10005, 10074
+NO_PLACE = (NO_PEERS, NOT_CLUSTERED)  # other servers may yet join
 NOT_FOUND = 10059
 NAME_IN_USE = 10058
 Config = dict[str, Any]
@@ -107,12 +112,41 @@ def _object_store(name: str, replicas: int) -> Config:
 
 
 async def provision(bus: Bus, *, replicas: int = 1) -> list[str]:
-    """Make or grow every stream; the names of those made or changed.
+    """Make or grow every stream, each with a leader; the names of those made or changed.
 
-    Raises StartupError if one exists in a form that would have to be shrunk or replaced.
+    Waits up to FORMING seconds for servers that are yet to become a cluster. Raises StartupError if
+    a stream exists in a form that would have to be shrunk or replaced, or if there are fewer
+    servers than replicas; Unavailable.
     """
-    wanted = streams(bus.subjects, replicas)
-    return [config["name"] for config in wanted if await ensure(bus, config)]
+    changed = []
+    for config in streams(bus.subjects, replicas):
+        attempt = partial(_provision_one, bus, config)
+        if await until_available(attempt, f"the stream {config['name']}", within=FORMING):
+            changed.append(config["name"])
+    return changed
+
+
+async def _provision_one(bus: Bus, wanted: Config) -> bool:
+    try:
+        done = await ensure(bus, wanted)
+    except StreamError as error:
+        if error.err_code not in NO_PLACE:
+            raise
+        raise _no_place(error, wanted) from error
+    info = await bus.api(f"STREAM.INFO.{wanted['name']}", timeout=2)
+    if not info.get("cluster", {"leader": True}).get("leader"):
+        raise Unavailable(f"The stream {wanted['name']} has no leader yet.")
+    return done
+
+
+def _no_place(error: StreamError, wanted: Config) -> PenstockError:
+    replicas = wanted["num_replicas"]
+    text = (
+        f"The stream {wanted['name']} cannot have {replicas} replicas: {error} "
+        f"PENSTOCK_REPLICAS={replicas} needs a cluster of as many servers with JetStream, each "
+        "with room."
+    )
+    return StartupError(text) if error.err_code == NOT_CLUSTERED else Unavailable(text)
 
 
 async def ensure(bus: Bus, wanted: Config) -> bool:

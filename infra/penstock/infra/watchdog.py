@@ -12,10 +12,12 @@ import logging
 from penstock.contracts.errors import PenstockError
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.durables import MISSING, Backlog, Durable
+from penstock.infra.retrying import until_available
 
 log = logging.getLogger(__name__)
 
 EVERY = 0.75  # seconds between two looks
+PATIENCE = 20.0  # seconds to wait at the start for a stream without a leader
 STALL = 5.0  # seconds in which messages wait and none is finished
 
 
@@ -82,8 +84,11 @@ class Watchdog:
         self._watched.append(Watched(durable, kind, patience))
 
     async def start(self) -> None:
-        """Make the consumers, and begin to look. Raises StreamError, Unavailable or Timeout."""
-        await asyncio.gather(*(durable.ensure() for durable in self._durables))
+        """Make the consumers, and begin to look.
+
+        Waits for a stream that has no leader now. Raises StreamError, Unavailable or Timeout.
+        """
+        await asyncio.gather(*map(_present, self._durables))
         self._bus.listeners.add(self._wake.set)
         self._task = asyncio.create_task(self._run(), name=f"watchdog-{self._service}")
 
@@ -110,3 +115,7 @@ class Watchdog:
             except TimeoutError:
                 continue
             self._wake.clear()
+
+
+async def _present(durable: Durable) -> None:
+    await until_available(durable.ensure, f"the consumer {durable.name}", within=PATIENCE)

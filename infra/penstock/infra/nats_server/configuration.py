@@ -9,7 +9,7 @@ import secrets
 import shutil
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -127,9 +127,12 @@ def choose_port(wanted: int, remembered: int | None) -> int:
 
 
 def write_configuration(
-    files: Files, identity: Identity, *, port: int, durability: Durability
+    files: Files, identity: Identity, *, port: int, durability: Durability, **more: Any
 ) -> None:
-    """Write the configuration as JSON, which nats-server reads too. Raises `OSError`."""
+    """Write the configuration as JSON, which nats-server reads too. Raises `OSError`.
+
+    `more` are further settings, by nats-server's own names.
+    """
     settings = {
         "server_name": "penstock",
         "host": HOST,
@@ -148,6 +151,7 @@ def write_configuration(
             "max_file_store": _store_limit(files),
         }
         | ({"sync_interval": "always"} if durability == "fsync" else {}),
+        **more,
     }
     write_private(files.configuration, msgspec.json.encode(settings))
 

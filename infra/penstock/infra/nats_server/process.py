@@ -73,7 +73,7 @@ class ServerProcess:
         progress = asyncio.create_task(self._tell_progress(timeout / 12))
         try:
             async with asyncio.timeout(timeout):
-                listener = await self._listening()
+                listener = await self.listening()
                 await _use_jetstream(identity.url(listener.port), timeout)
         except TimeoutError as error:
             raise StartupError(
@@ -130,7 +130,8 @@ class ServerProcess:
             await asyncio.sleep(interval)
             log.warning("nats-server is still starting; it last said: %s", self.last_words())
 
-    async def _listening(self) -> Listener:
+    async def listening(self) -> Listener:
+        """Wait until the server listens, whatever else is not ready. Raises `StartupError`."""
         while (listener := _told(self._files)) is None:
             if self._guard.poll() is not None:
                 raise StartupError(f"nats-server ended while it started: {self.last_words()}")

@@ -1,0 +1,81 @@
+"""Stores a message through lost connections and elections of a leader. Only what may arrive twice.
+
+Never waits for a stream that does not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from penstock.contracts.errors import Timeout, Unavailable
+from penstock.infra.bus import Ack, Bus, ConnectionLost, StreamError
+
+T = TypeVar("T")
+RETRY = 0.1  # seconds between attempts while a stream has no leader
+LOOK = 2.0  # seconds for looking whether there is such a stream
+
+
+async def store(
+    bus: Bus,
+    stream: str,
+    subject: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    timeout: float,
+) -> Ack:
+    """Publish into `stream` until it is stored, within `timeout` seconds.
+
+    The headers hold a Nats-Msg-Id, since the message may be sent several times. Raises StreamError,
+    TooLarge, Unavailable, or Timeout, after which it may or may not be stored.
+    """
+
+    async def attempt(left: float) -> Ack:
+        return await _while_leaderless(bus, stream, subject, body, dict(headers), left)
+
+    return await despite_lost_connections(attempt, timeout)
+
+
+async def despite_lost_connections(attempt: Callable[[float], Awaitable[T]], timeout: float) -> T:
+    """Make `attempt` again, with the seconds left, when the connection was lost meanwhile.
+
+    What is attempted has an id, or no effect, so that it may arrive twice.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        try:
+            return await attempt(deadline - loop.time())
+        except ConnectionLost:
+            if loop.time() >= deadline:
+                raise
+
+
+async def _while_leaderless(
+    bus: Bus, stream: str, subject: str, body: bytes, headers: dict[str, str], timeout: float
+) -> Ack:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        left = max(deadline - loop.time(), RETRY)
+        try:
+            return await bus.publish_acked(subject, body, headers, timeout=left)
+        except Timeout:
+            raise
+        except Unavailable:  # nobody listens there: the stream has no leader, or does not exist
+            if left <= 2 * RETRY or not await _exists(bus, stream):
+                raise
+        await asyncio.sleep(RETRY)
+
+
+async def _exists(bus: Bus, stream: str) -> bool:
+    """Whether there is the stream, as far as anybody can tell now."""
+    try:
+        await bus.api(f"STREAM.INFO.{stream}", timeout=LOOK)
+    except StreamError:
+        return False
+    except Unavailable:
+        return bus.nc.is_connected
+    return True
