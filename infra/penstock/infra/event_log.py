@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from penstock.contracts.envelope import Envelope, decode, encode
 from penstock.contracts.errors import Conflict, Unavailable
-from penstock.infra.bus import Bus, StreamError
+from penstock.infra.bus import Bus, Stored, StreamError
 from penstock.infra.commit import Commit, GroupCommit, SingleCommit
 from penstock.infra.follower import Follower
+from penstock.infra.storing import despite_lost_connections
 
 Durability = Literal["fsync", "os"]
 WRONG_LAST_SEQUENCE = (10071, 10164)  # one server, and replicated
@@ -25,6 +27,9 @@ READ_BATCH = 500
 # The server closes the connection of a reader for whom 64 MiB wait; it would go up to that.
 READ_BYTES = 16 * 1024 * 1024
 RETRY = 0.05  # seconds
+# Seconds that an append may take. A cluster elects a new leader 4 to 9 s after the death of one.
+TIMEOUT = 15.0
+REPLY = 5.0  # seconds until what was published counts as lost, with a server that died
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -126,14 +131,14 @@ class JetStreamEventLog:
         service: str,
         *,
         durability: Durability = "fsync",
-        timeout: float = 10.0,
+        timeout: float = TIMEOUT,
     ) -> None:
         self.bus = bus
         self.service = service
         self.stream = bus.subjects.event_stream(service)
         self._timeout = timeout
         commit = GroupCommit if durability == "fsync" else SingleCommit
-        self._commit: Commit = commit(bus, timeout=timeout / 2)
+        self._commit: Commit = commit(bus, timeout=min(REPLY, timeout / 3))
 
     async def close(self) -> None:
         """Wait for appends under way."""
@@ -171,6 +176,9 @@ class JetStreamEventLog:
         since = await self.load(id, after=expected)
         if not since.events:  # it does not even reach `expected`
             since = await self.load(id)
+        if since.sequence == expected:
+            # What won is not visible yet: it is being replicated, or a replica that lags was asked.
+            raise Unavailable(f"What was stored for {id!r} meanwhile cannot be read yet.")
         return stored_before(since, events, expected, command_id)
 
     async def load(self, id: str, *, after: int = 0) -> Loaded:
@@ -240,9 +248,13 @@ class JetStreamEventLog:
                 "batch": READ_BATCH,
                 "max_bytes": READ_BYTES,
             }
-            found = await self.bus.direct_get(self.stream, request)
+            get = partial(self._direct_get, request)
+            found = await despite_lost_connections(get, self.bus.timeout)
             for message in found:
                 yield Recorded(message.sequence, decode(message.data))
             if not found or not found[-1].pending:
                 return
             after = found[-1].sequence
+
+    async def _direct_get(self, request: dict[str, Any], timeout: float) -> list[Stored]:
+        return await self.bus.direct_get(self.stream, request, timeout=timeout)

@@ -1,0 +1,207 @@
+"""Three nats-servers: any one killed, frozen or cut off under load, and nothing is lost.
+
+nats-server itself waits 4 to 9 s, by chance, before it elects a new leader for one that was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from penstock.client import Penstock
+from penstock.contracts.errors import Conflict, Unavailable
+from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, Bus
+from penstock.infra.event_log import JetStreamEventLog
+from penstock.infra.host import Build, Host
+from penstock.infra.nats_server.cluster import Cluster, Node, running_cluster
+from penstock.infra.streams import provision, streams
+from penstock.infra.testing import running_system
+from penstock.jobs.service import build as build_jobs
+from penstock.progress.service import build as build_progress
+from support.clusters import Appending, caught_up, replicas
+from support.events import event
+
+RAW = "notifications"  # whose events nobody folds here
+ELECTION = 9.0  # seconds until the server begins an election, at most
+PAUSE = 5.0  # seconds in which appends may rest when another server than their leader dies
+SILENCE = PING_INTERVAL * (PINGS_UNANSWERED + 1.0)  # seconds until a client leaves a server
+BUSY = 2.0  # seconds that a busy machine may add
+
+pytestmark = pytest.mark.timeout(0)  # bounded by the patience of each wait
+
+
+@asynccontextmanager
+async def load(cluster: Cluster, prefix: str, writers: int = 3) -> AsyncIterator[Appending]:
+    """Three writers on each of some aggregates, until the block ends."""
+    async with await Bus.connect(cluster.url, prefix=prefix) as bus:
+        appending = Appending(JetStreamEventLog(bus, RAW, durability="os"))
+        tasks = [
+            asyncio.create_task(appending.append(f"a{n}", f"{n}-{w}"))
+            for n in range(4)
+            for w in range(writers)
+        ]
+        try:
+            await appending.goes_on()
+            yield appending
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+        await appending.check()
+
+
+class Commanding:
+    """Clients that send commands of two services without end; what they were told."""
+
+    def __init__(self) -> None:
+        self.progresses: list[str] = []
+        self.jobs: list[str] = []
+        self.wait = 0.0
+
+    async def send(self, ps: Penstock, name: str) -> None:
+        number = 0
+        while True:
+            number += 1
+            id, began = f"{name}-{number}", time.monotonic()
+            await ps.progress.create(id)
+            await ps.progress.update(id, 50.0)
+            self.progresses.append(id)
+            await ps.jobs.enqueue("nothing", id=id)
+            self.jobs.append(id)
+            self.wait = max(self.wait, time.monotonic() - began)
+
+    async def check(self, host: Host, ps: Penstock) -> None:
+        """Each has its effect once, in the log and in the view."""
+        for service, ids, count in (("progress", self.progresses, 2), ("jobs", self.jobs, 1)):
+            log = JetStreamEventLog(ps.session.bus, service)
+            for id in ids:
+                found = (await log.load(id)).events
+                assert [record.event.version for record in found] == list(range(1, count + 1)), id
+        assert (await ps.progress.get(self.progresses[-1])).percent == 50.0
+        assert (await ps.jobs.get(self.jobs[-1])).state == "pending"
+
+
+@asynccontextmanager
+async def commands(cluster: Cluster, prefix: str, directory: Path) -> AsyncIterator[Commanding]:
+    """Two services, and three clients who send commands until the block ends."""
+    builders: dict[str, Build] = {"progress": build_progress, "jobs": build_jobs}
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(
+            running_system(cluster.url, prefix, directory, builders, replicas=3)
+        )
+        connections = [
+            Penstock(node.url, prefix=prefix, timeout=40) for node in cluster.nodes.values()
+        ]
+        clients = [await stack.enter_async_context(ps) for ps in connections]
+        commanding = Commanding()
+        tasks = [asyncio.create_task(commanding.send(ps, f"c{n}")) for n, ps in enumerate(clients)]
+        try:
+            yield commanding
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+        print(f"{len(commanding.jobs)} jobs; the longest three commands: {commanding.wait:.2f} s")
+        assert len(commanding.jobs) > 10
+        await commanding.check(host, clients[0])
+        assert not any(host.problems().values())
+
+
+async def test_a_killed_server_loses_nothing_and_comes_back(
+    tmp_path: Path, prefix: str, rounds: int
+) -> None:
+    async with (
+        running_cluster(tmp_path / "nats") as cluster,
+        commands(cluster, prefix, tmp_path / "system"),
+        load(cluster, prefix) as appending,
+        await Bus.connect(cluster.url, prefix=prefix) as bus,
+    ):
+        stream = bus.subjects.event_stream(RAW)
+        for number in range(max(3, rounds // 3)):
+            leader = (await replicas(bus, stream))["leader"]
+            others = [name for name in cluster.nodes if name != leader]
+            victim = leader if number % 3 == 0 else others[number % 2]
+            appending.begin()
+            await cluster.nodes[victim].kill()
+            await appending.goes_on()
+            await appending.goes_on()
+            pause = appending.pause
+            print(f"{victim} killed{', which led' if victim == leader else ''}: {pause:.2f} s")
+            assert pause < (ELECTION if victim == leader else PAUSE) + BUSY
+            await cluster.nodes[victim].start()
+            started = time.monotonic()
+            for config in streams(bus.subjects, 3):
+                await caught_up(bus, config["name"])
+            print(f"it had caught up {time.monotonic() - started:.2f} s after its start")
+
+
+async def test_a_server_that_falls_silent_is_left_and_catches_up(
+    tmp_path: Path, prefix: str
+) -> None:
+    async with running_cluster(tmp_path) as cluster:
+        stream = await provisioned(cluster, prefix)
+        async with load(cluster, prefix) as appending:
+            bus = appending.log.bus
+            silent = cluster.nodes[(await replicas(bus, stream))["leader"]]
+            appending.begin()
+            silent.freeze()
+            await appending.goes_on()
+            await appending.goes_on()
+            print(f"{silent.name} fell silent, which led: {appending.pause:.2f} s")
+            assert appending.pause < ELECTION + SILENCE + BUSY
+            silent.thaw()
+            await caught_up(bus, stream)
+
+
+async def test_a_server_that_is_cut_off_stores_nothing_and_catches_up(
+    tmp_path: Path, prefix: str
+) -> None:
+    async with running_cluster(tmp_path, cuttable=True) as cluster, AsyncExitStack() as stack:
+        stream = await provisioned(cluster, prefix)
+
+        async def log_on(*nodes: Node, timeout: float) -> JetStreamEventLog:
+            url = ",".join(node.url for node in nodes)
+            bus = await stack.enter_async_context(await Bus.connect(url, prefix=prefix))
+            return JetStreamEventLog(bus, RAW, durability="os", timeout=timeout)
+
+        everywhere = await log_on(*cluster.nodes.values(), timeout=30)
+        leader = (await replicas(everywhere.bus, stream))["leader"]
+        others = [node for name, node in cluster.nodes.items() if name != leader]
+        lonely = await log_on(cluster.nodes[leader], timeout=2)
+        together = await log_on(*others, timeout=30)
+        first = [event("a", 1), event("a", 2)]
+        sequence = (await lonely.append(first, expected=0)).sequence
+
+        cluster.cut_off(leader)
+        lost, won = event("a", 3, by="lonely"), event("a", 3, by="together")
+        with pytest.raises(Unavailable):
+            await lonely.append([lost], expected=sequence)
+        await together.append([won], expected=sequence)
+        with pytest.raises(Unavailable):
+            await lonely.append([lost], expected=sequence)
+
+        cluster.join_again(leader)
+        await caught_up(together.bus, stream)
+        with pytest.raises(Conflict):
+            await lonely.append([lost], expected=sequence)
+        for log in (lonely, together):
+            # Whichever replica answers, it may be a moment behind.
+            async with asyncio.timeout(BUSY):
+                while len((await log.load("a")).events) < 3:
+                    await asyncio.sleep(0.05)
+            assert [r.event for r in (await log.load("a")).events] == [*first, won]
+
+
+async def provisioned(cluster: Cluster, prefix: str) -> str:
+    """Every stream is there, and the name of that of raw events."""
+    async with await Bus.connect(cluster.url, prefix=prefix) as bus:
+        await provision(bus, replicas=3)
+        assert await provision(bus, replicas=3) == []
+        return bus.subjects.event_stream(RAW)
