@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, Bus
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.host import Build, Host
 from penstock.infra.nats_server.cluster import Cluster, Node, running_cluster
-from penstock.infra.streams import provision, streams
+from penstock.infra.retrying import until_available
+from penstock.infra.streams import ensure, event_stream, streams
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build as build_jobs
 from penstock.progress.service import build as build_progress
@@ -200,8 +202,9 @@ async def test_a_server_that_is_cut_off_stores_nothing_and_catches_up(
 
 
 async def provisioned(cluster: Cluster, prefix: str) -> str:
-    """Every stream is there, and the name of that of raw events."""
+    """The name of the stream of raw events, which is there."""
     async with await Bus.connect(cluster.url, prefix=prefix) as bus:
-        await provision(bus, replicas=3)
-        assert await provision(bus, replicas=3) == []
-        return bus.subjects.event_stream(RAW)
+        config = event_stream(bus.subjects, RAW, 3)
+        await until_available(partial(ensure, bus, config), "the stream", within=20)
+        name: str = config["name"]
+        return name

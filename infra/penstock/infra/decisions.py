@@ -17,6 +17,7 @@ from penstock.contracts.errors import Conflict
 from penstock.contracts.subjects import EXPECTED, EXPECTED_SUBJECT, TTL
 from penstock.infra.bus import Stored, StreamError
 from penstock.infra.event_log import WRONG_LAST_SEQUENCE, JetStreamEventLog, Recorded
+from penstock.infra.storing import read
 
 KEPT = 30 * 86_400  # seconds that a decision is remembered
 
@@ -48,7 +49,8 @@ class Decisions:
     async def head(self, command: Envelope) -> Head:
         """The aggregate's last event and the command's earlier answer, both of one moment."""
         event, decision = self._event(command.subject), self._decision(command)
-        found = await self._bus.direct_get(self._log.stream, {"multi_last": [event, decision]})
+        request = {"multi_last": [event, decision]}
+        found = await read(self._bus, self._log.stream, request, timeout=self._bus.timeout)
         stored = {message.subject: message for message in found}
         return Head(_recorded(stored.get(event)), _outcome(stored.get(decision)))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -19,7 +18,7 @@ from penstock.contracts.errors import Conflict, Unavailable
 from penstock.infra.bus import Bus, Stored, StreamError
 from penstock.infra.commit import Commit, GroupCommit, SingleCommit
 from penstock.infra.follower import Follower
-from penstock.infra.storing import despite_lost_connections
+from penstock.infra.storing import REPLY, read
 
 Durability = Literal["fsync", "os"]
 WRONG_LAST_SEQUENCE = (10071, 10164)  # one server, and replicated
@@ -29,7 +28,6 @@ READ_BYTES = 16 * 1024 * 1024
 RETRY = 0.05  # seconds
 # Seconds that an append may take. A cluster elects a new leader 4 to 9 s after the death of one.
 TIMEOUT = 15.0
-REPLY = 5.0  # seconds until what was published counts as lost, with a server that died
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -208,7 +206,7 @@ class JetStreamEventLog:
 
     async def get(self, sequence: int) -> Recorded | None:
         """One event by its sequence."""
-        found = await self.bus.direct_get(self.stream, {"seq": sequence})
+        found = await self._read({"seq": sequence})
         return Recorded(found[0].sequence, decode(found[0].data)) if found else None
 
     async def sequence_at(self, time: datetime) -> int:
@@ -218,13 +216,13 @@ class JetStreamEventLog:
             "next_by_subj": self.bus.subjects.events(self.service),
             "batch": 1,
         }
-        found = await self.bus.direct_get(self.stream, request)
+        found = await self._read(request)
         return found[0].sequence if found else await self.last_sequence() + 1
 
     async def last_sequence(self) -> int:
         """The sequence of the last event in the log (0: it is empty)."""
         subject = self.bus.subjects.events(self.service)
-        last = await self.bus.direct_get(self.stream, {"last_by_subj": subject})
+        last = await self._read({"last_by_subj": subject})
         return last[0].sequence if last else 0
 
     async def erase(self, id: str, tombstone: Envelope) -> None:
@@ -248,13 +246,12 @@ class JetStreamEventLog:
                 "batch": READ_BATCH,
                 "max_bytes": READ_BYTES,
             }
-            get = partial(self._direct_get, request)
-            found = await despite_lost_connections(get, self.bus.timeout)
+            found = await self._read(request)
             for message in found:
                 yield Recorded(message.sequence, decode(message.data))
             if not found or not found[-1].pending:
                 return
             after = found[-1].sequence
 
-    async def _direct_get(self, request: dict[str, Any], timeout: float) -> list[Stored]:
-        return await self.bus.direct_get(self.stream, request, timeout=timeout)
+    async def _read(self, request: dict[str, Any]) -> list[Stored]:
+        return await read(self.bus, self.stream, request, timeout=self.bus.timeout)

@@ -1,4 +1,4 @@
-"""Stores a message through lost connections and elections of a leader. Only what may arrive twice.
+"""Stores and reads through lost connections and elections of a leader. Only what may arrive twice.
 
 Never waits for a stream that does not exist.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from penstock.contracts.errors import Timeout, Unavailable
-from penstock.infra.bus import Ack, Bus, ConnectionLost, StreamError
+from penstock.infra.bus import Ack, Bus, ConnectionLost, Stored, StreamError
 
 T = TypeVar("T")
 RETRY = 0.1  # seconds between attempts while a stream has no leader
+REPLY = 5.0  # seconds until what was sent counts as lost, with a server that died
 LOOK = 2.0  # seconds for looking whether there is such a stream
 
 
@@ -33,9 +34,40 @@ async def store(
     """
 
     async def attempt(left: float) -> Ack:
-        return await _while_leaderless(bus, stream, subject, body, dict(headers), left)
+        return await bus.publish_acked(subject, body, dict(headers), timeout=left)
 
-    return await despite_lost_connections(attempt, timeout)
+    return await despite_elections(bus, stream, attempt, timeout)
+
+
+async def read(bus: Bus, stream: str, request: dict[str, Any], *, timeout: float) -> list[Stored]:
+    """As `Bus.direct_get`, but through lost connections and elections. Raises as that does."""
+
+    async def attempt(left: float) -> list[Stored]:
+        return await bus.direct_get(stream, request, timeout=left)
+
+    return await despite_elections(bus, stream, attempt, timeout)
+
+
+async def despite_elections(
+    bus: Bus, stream: str, attempt: Callable[[float], Awaitable[T]], timeout: float
+) -> T:
+    """As `despite_lost_connections`, and also when another's connection was lost on the way.
+
+    That is silence: a server that died, or the stream has no leader now.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        left = max(deadline - loop.time(), RETRY)
+        try:
+            return await despite_lost_connections(attempt, min(left, REPLY))
+        except Timeout:
+            if left <= REPLY:
+                raise
+        except Unavailable:  # nobody listens there: the stream has no leader, or does not exist
+            if left <= 2 * RETRY or not await _exists(bus, stream):
+                raise
+        await asyncio.sleep(RETRY)
 
 
 async def despite_lost_connections(attempt: Callable[[float], Awaitable[T]], timeout: float) -> T:
@@ -51,23 +83,6 @@ async def despite_lost_connections(attempt: Callable[[float], Awaitable[T]], tim
         except ConnectionLost:
             if loop.time() >= deadline:
                 raise
-
-
-async def _while_leaderless(
-    bus: Bus, stream: str, subject: str, body: bytes, headers: dict[str, str], timeout: float
-) -> Ack:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    while True:
-        left = max(deadline - loop.time(), RETRY)
-        try:
-            return await bus.publish_acked(subject, body, headers, timeout=left)
-        except Timeout:
-            raise
-        except Unavailable:  # nobody listens there: the stream has no leader, or does not exist
-            if left <= 2 * RETRY or not await _exists(bus, stream):
-                raise
-        await asyncio.sleep(RETRY)
 
 
 async def _exists(bus: Bus, stream: str) -> bool:
