@@ -17,7 +17,7 @@ from aiohttp import web
 
 from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
 from penstock.contracts.control import Release
-from penstock.contracts.envelope import Envelope, unwrap
+from penstock.contracts.envelope import Envelope, messages, unwrap
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
 from penstock.contracts.lifecycle import ARCHIVE, ERASE, Archived, Erased
 from penstock.infra.aggregate import Aggregate, Folder
@@ -138,7 +138,7 @@ class Service(Generic[S]):
             frame.views / f"{name}.sqlite",
             view,
             state,
-            salt=frame.bus.subjects.prefix + salt,
+            salt=frame.bus.subjects.prefix + salt + _known_events(name),
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
@@ -325,6 +325,11 @@ class Service(Generic[S]):
     def _entries(self, records: Sequence[Recorded], sequence: int) -> Answer:
         entries = [_entry(self.name, record) for record in records]
         return Answer(sequence=sequence, data=msgspec.Raw(_encode(entries)))
+
+
+def _known_events(service: str) -> str:
+    """Changes with what can be read: an event that was not understood before is folded then."""
+    return " ".join(sorted(messages(service, "event")))
 
 
 def _entry(service: str, record: Recorded) -> HistoryEntry:
