@@ -102,5 +102,6 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     causationid: str | None = None
     causationtype: str | None = None
     causationtime: Time | None = None
+    causationcause: str | None = None
     actor: str | None = None
     traceparent: str | None = None

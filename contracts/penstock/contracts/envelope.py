@@ -28,7 +28,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `subject` is the aggregate's id, `version` the event's position in its aggregate (1 is the
     first; 0 for a command). `correlationid` names the flow. `causationid` is the id of the command
     or event that caused this one; `causationtype` and `causationtime` are that message's type and
-    time, so that a flow can be told from events alone. `actor` is who asked for it.
+    time, and `causationcause` what caused that one in turn if it is a command, which no log keeps:
+    so a flow can be told from events alone. `actor` is who asked for it.
     """
 
     specversion: Literal["1.0"]
@@ -42,6 +43,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     causationid: str | None = None
     causationtype: str | None = None
     causationtime: Time | None = None
+    causationcause: str | None = None
     actor: str | None = None
     version: int = 0
     traceparent: str | None = None
@@ -92,6 +94,7 @@ def wrap(
         causationid=cause.id if cause else causationid,
         causationtype=cause.type if cause else None,
         causationtime=cause.time if cause else None,
+        causationcause=cause.causationid if cause and not cause.version else None,
         actor=actor,
         version=version,
         traceparent=traceparent,

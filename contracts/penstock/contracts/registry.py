@@ -140,22 +140,19 @@ class Registry:
         return self._types[struct]
 
     def messages(self, service: str, kind: Kind) -> dict[str, type[msgspec.Struct]]:
-        """Every declared message of one service in every version: type string to Struct.
+        """Every declared message of one service in every version, by name: type string to Struct.
 
         Raises ValueError if an old version has no way to the newest.
         """
         found = {s: t for s, t in self._types.items() if t.service == service and t.kind == kind}
         self._check({t.unversioned for t in found.values()})
-        return {str(message_type): struct for struct, message_type in found.items()}
+        return dict(sorted((str(message_type), struct) for struct, message_type in found.items()))
 
     def newest(self, service: str, kind: Kind) -> dict[str, type[msgspec.Struct]]:
-        """The messages of one service that can be written: name to Struct."""
-        found = [self._types[struct] for struct in self.written]
-        return {
-            t.name: self._versions[t.unversioned][t.version]
-            for t in found
-            if t.service == service and t.kind == kind
-        }
+        """The messages of one service that can be written, by name: name to Struct."""
+        found = ((self._types[struct], struct) for struct in self.written)
+        wanted = [(t.name, s) for t, s in found if t.service == service and t.kind == kind]
+        return dict(sorted(wanted, key=lambda entry: entry[0]))
 
     def services(self) -> list[str]:
         """Every service that has messages, in the order of their declaration."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from penstock.contracts.registry import MESSAGES, MessageType
 from penstock.infra.dead_letter_endpoints import dead_letter_endpoints
 from penstock.infra.openapi import document
 from penstock.infra.queries import Endpoint
+from penstock.infra.routes import Handler
 from penstock.infra.sender import LONGEST_WAIT, Cause, Sender
 from penstock.infra.service import Service
 
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 8 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PostCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ def make_app(
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_problem_details])
     gateway = CommandGateway(sender)
     dead = dead_letter_endpoints(sender.bus)
-    spec = _encode(document([*((s.name, s.endpoints) for s in services), ("dead", dead)]))
+    spec = _encode(document(services, title="Penstock", process=dead))
     app.add_routes(
         [
             web.get("/health/live", _live),
@@ -65,7 +65,7 @@ def make_app(
         ]
     )
     for service in services:
-        app.add_routes(service.routes)
+        app.add_routes([web.get(route.path, route.handler) for route in service.routes])
         app.on_shutdown.extend(service.on_shutdown)
     for endpoint in [*(e for s in services for e in s.endpoints), *dead]:
         if endpoint.path is not None:

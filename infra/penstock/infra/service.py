@@ -48,6 +48,7 @@ from penstock.infra.read_model import ReadModel, View, archived_to
 from penstock.infra.redriving import Redriving
 from penstock.infra.retention import Candidates, Retention
 from penstock.infra.retention_rules import parse
+from penstock.infra.routes import Route
 from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.snapshots import Snapshots
@@ -158,7 +159,7 @@ class Service(Generic[S]):
                 every=frame.settings.retention_interval,
             ),
         ]
-        self.routes: list[web.AbstractRouteDef] = []
+        self.routes: list[Route] = []
         self.on_shutdown: list[Callable[[web.Application], Awaitable[None]]] = []
         self._state = state
         self.endpoints = [*map(self._bind, queries), *self._common()]
@@ -347,6 +348,7 @@ def _entry(service: str, record: Recorded) -> HistoryEntry:
         causationid=event.causationid,
         causationtype=event.causationtype,
         causationtime=event.causationtime,
+        causationcause=event.causationcause,
         actor=event.actor,
         traceparent=event.traceparent,
     )
