@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from penstock.contracts.envelope import (
     CONTENT_TYPE,
     Envelope,
-    Kind,
     decode,
     encode,
     messages,
@@ -25,6 +24,7 @@ from penstock.contracts.envelope import (
 )
 from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.progress import CreateProgress, ProgressUpdated, UpdateProgress
+from penstock.contracts.registry import Kind
 from penstock.contracts.subjects import SERVICES
 
 NOW = datetime(2026, 1, 31, 9, 30, 0, 125000, UTC)

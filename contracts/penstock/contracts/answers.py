@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from penstock.contracts.envelope import Time
 from penstock.contracts.errors import Problem
 
 
@@ -47,7 +47,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int = 0
     revision: int = 0
     held: int = 0
-    archived_to: datetime | None = None
+    archived_to: Time | None = None
     data: msgspec.Raw = msgspec.field(default_factory=null)
     problem: Problem | None = None
 
@@ -96,11 +96,12 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     version: int
     id: str
     type: str
-    time: datetime
+    time: Time
     data: Any
     correlationid: str
     causationid: str | None = None
     causationtype: str | None = None
-    causationtime: datetime | None = None
+    causationtime: Time | None = None
+    causationcause: str | None = None
     actor: str | None = None
     traceparent: str | None = None

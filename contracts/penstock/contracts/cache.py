@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
 
 from penstock.contracts.answers import Question
-from penstock.contracts.envelope import command, event
+from penstock.contracts.envelope import Time, command, event
 from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.subjects import Subjects, token
 
@@ -62,7 +61,7 @@ class TagState(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     cause: str | None
     reflects: int
-    invalidated: datetime
+    invalidated: Time
 
 
 class ListTags(Question, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,7 +79,7 @@ class TagSummary(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     count: int
     reason: str | None
-    invalidated: datetime
+    invalidated: Time
 
 
 class CountTags(Question, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import base64
 import zlib
-from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 
+from penstock.contracts.envelope import Time
 from penstock.contracts.errors import Problem
 
 # `event`: it could not be folded into a view, whose aggregate is held since.
@@ -33,7 +33,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     service: str
     subject: str
     reason: Problem
-    time: datetime
+    time: Time
     kind: Kind = "unknown"
     sequence: int = 0
     id: str = ""
@@ -94,7 +94,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A dead letter in a list: all but what the message said. See `DeadLetter`."""
 
     number: int
-    time: datetime
+    time: Time
     service: str
     kind: Kind
     subject: str

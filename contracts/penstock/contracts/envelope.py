@@ -1,7 +1,7 @@
 """The one form of every stored message: a CloudEvents 1.0 event in structured JSON.
 
-Also holds the registry that joins a `type` to the Struct of its data. It never reads a clock and
-never makes an id: both arrive as data.
+Never reads a clock and never makes an id: both arrive as data. What is inside is declared in the
+registry, whose functions are found here as well.
 
 Format: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
@@ -9,17 +9,17 @@ Format: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from penstock.contracts.errors import InvalidMessage
+from penstock.contracts.registry import MESSAGES, Registry
 
 CONTENT_TYPE = "application/cloudevents+json"
-Kind = Literal["command", "event"]
-S = TypeVar("S", bound=type[msgspec.Struct])
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A moment with its offset (RFC 3339): one without would mean another moment elsewhere."""
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -28,7 +28,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `subject` is the aggregate's id, `version` the event's position in its aggregate (1 is the
     first; 0 for a command). `correlationid` names the flow. `causationid` is the id of the command
     or event that caused this one; `causationtype` and `causationtime` are that message's type and
-    time, so that a flow can be told from events alone. `actor` is who asked for it.
+    time, and `causationcause` what caused that one in turn if it is a command, which no log keeps:
+    so a flow can be told from events alone. `actor` is who asked for it.
     """
 
     specversion: Literal["1.0"]
@@ -36,70 +37,27 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str
     type: str
     subject: str
-    time: datetime
+    time: Time
     data: msgspec.Raw
     correlationid: str
     causationid: str | None = None
     causationtype: str | None = None
-    causationtime: datetime | None = None
+    causationtime: Time | None = None
+    causationcause: str | None = None
     actor: str | None = None
     version: int = 0
     traceparent: str | None = None
 
 
-class MessageType(msgspec.Struct, frozen=True):
-    """Where a Struct stands in the contracts: `penstock.<service>.<name>.v<version>`."""
-
-    kind: Kind
-    service: str
-    name: str
-    version: int
-
-    def __str__(self) -> str:
-        return f"penstock.{self.service}.{self.name}.v{self.version}"
-
-
 _encode = msgspec.json.Encoder().encode
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
-_types: dict[type[msgspec.Struct], MessageType] = {}
-_names: dict[type[msgspec.Struct], str] = {}
-_decoders: dict[str, Callable[[bytes | msgspec.Raw], Any]] = {}
-_structs: dict[str, type[msgspec.Struct]] = {}
 
-
-def _register(kind: Kind, service: str, name: str, version: int) -> Callable[[S], S]:
-    def add(struct: S) -> S:
-        message_type = MessageType(kind, service, name, version)
-        key = str(message_type)
-        if key in _structs:
-            raise ValueError(f"{key} is declared twice")
-        _types[struct], _names[struct], _structs[key] = message_type, key, struct
-        _decoders[key] = msgspec.json.Decoder(struct).decode
-        return struct
-
-    return add
-
-
-def command(service: str, verb: str, *, version: int = 1) -> Callable[[S], S]:
-    """Declare the Struct below as a command; `verb` is also the last token of its subject."""
-    return _register("command", service, verb, version)
-
-
-def event(service: str, name: str, *, version: int = 1) -> Callable[[S], S]:
-    """Declare the Struct below as an event."""
-    return _register("event", service, name, version)
-
-
-def type_of(struct: type[msgspec.Struct]) -> MessageType:
-    """The declared type of a message Struct. Raises KeyError for any other Struct."""
-    return _types[struct]
-
-
-def messages(service: str, kind: Kind) -> dict[str, type[msgspec.Struct]]:
-    """Every declared message of one service: type string to Struct."""
-    return {
-        str(t): struct for struct, t in _types.items() if t.service == service and t.kind == kind
-    }
+command = MESSAGES.command
+event = MESSAGES.event
+upcast = MESSAGES.upcast
+type_of = MESSAGES.type_of
+messages = MESSAGES.messages
+newest = MESSAGES.newest
 
 
 def wrap(
@@ -114,13 +72,21 @@ def wrap(
     actor: str | None = None,
     version: int = 0,
     traceparent: str | None = None,
+    registry: Registry = MESSAGES,
 ) -> Envelope:
-    """The envelope around `data`, whose Struct must be declared. `cause` fills the causation."""
+    """The envelope around `data`. `cause` fills the causation.
+
+    Raises TypeError unless the Struct is declared, and its newest version.
+    """
+    try:
+        source, message_type = registry.written[type(data)]
+    except KeyError:
+        raise registry.unwritable(type(data)) from None
     return Envelope(
         specversion="1.0",
         id=id,
-        source=f"/penstock/{_types[type(data)].service}",
-        type=_names[type(data)],
+        source=source,
+        type=message_type,
         subject=subject,
         time=time,
         data=msgspec.Raw(_encode(data)),
@@ -128,6 +94,7 @@ def wrap(
         causationid=cause.id if cause else causationid,
         causationtype=cause.type if cause else None,
         causationtime=cause.time if cause else None,
+        causationcause=cause.causationid if cause and not cause.version else None,
         actor=actor,
         version=version,
         traceparent=traceparent,
@@ -147,16 +114,16 @@ def decode(body: bytes) -> Envelope:
         raise invalid(error, "The message") from error
 
 
-def unwrap(envelope: Envelope) -> Any:
-    """The data as their Struct. Raises InvalidMessage for an unknown type or a wrong field."""
-    decoder = _decoders.get(envelope.type)
-    if decoder is None:
-        raise InvalidMessage(
-            f"Nothing here knows the type {envelope.type!r}; check its spelling and version.",
-            path="$.type",
-        )
+def unwrap(envelope: Envelope, registry: Registry = MESSAGES) -> Any:
+    """The data as the newest version of their Struct, whatever version they were written in.
+
+    Raises InvalidMessage for an unknown type, a version newer than is known here, or a wrong field.
+    """
+    reader = registry.readers.get(envelope.type)
+    if reader is None:
+        raise registry.unknown(envelope.type)
     try:
-        return decoder(envelope.data)
+        return reader(envelope.data)
     except msgspec.DecodeError as error:
         raise invalid(error, envelope.type, root="$.data") from error
 

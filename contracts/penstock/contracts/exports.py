@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from penstock.contracts.answers import Question
-from penstock.contracts.envelope import command, event
+from penstock.contracts.envelope import Time, command, event
 from penstock.contracts.errors import InvalidMessage, TooLarge
 
 SERVICE = "exports"
@@ -112,7 +111,7 @@ class ExportRequested(Message, frozen=True, kw_only=True):
     format: str
     content: Content
     version: int
-    as_of: datetime
+    as_of: Time
 
 
 @event(SERVICE, "started")
@@ -141,8 +140,8 @@ class DocumentState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     id: str
     content: Content
     version: int
-    created: datetime
-    updated: datetime
+    created: Time
+    updated: Time
 
 
 class ExportState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="export"):
@@ -158,13 +157,13 @@ class ExportState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     document: str
     format: str
     version: int
-    as_of: datetime
+    as_of: Time
     attempts: int = 0
     file: ExportFile | None = None
     error: str | None = None
-    created: datetime
-    updated: datetime
-    ended: datetime | None = None
+    created: Time
+    updated: Time
+    ended: Time | None = None
 
     @property
     def is_over(self) -> bool:

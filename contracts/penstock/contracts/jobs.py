@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from penstock.contracts.answers import Question
-from penstock.contracts.envelope import Envelope, command, event, wrap
+from penstock.contracts.envelope import Envelope, Time, command, event, wrap
 
 SERVICE = "jobs"
 PRIORITIES = range(10)
@@ -85,7 +84,7 @@ class JobQueued(Message, frozen=True, kw_only=True):
     max_attempts: int = 3
     backoff: Backoff = Backoff()
     tags: tuple[str, ...] = ()
-    run_at: datetime | None = None
+    run_at: Time | None = None
 
 
 @event(SERVICE, "started")
@@ -105,7 +104,7 @@ class JobRetrying(Message, frozen=True, kw_only=True):
 
     attempt: int
     error: JobError
-    run_at: datetime
+    run_at: Time
 
 
 @event(SERVICE, "released")
@@ -188,10 +187,10 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[JobError, ...] = ()
     reason: str | None = None
     worker: str | None = None
-    run_at: datetime | None = None
-    created: datetime
-    started: datetime | None = None
-    ended: datetime | None = None
+    run_at: Time | None = None
+    created: Time
+    started: Time | None = None
+    ended: Time | None = None
     tags: tuple[str, ...] = ()
     correlationid: str
 

@@ -7,12 +7,11 @@ Each service has the same messages under its own name: `ERASE["jobs"]` is the co
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import TypeVar, cast
 
 import msgspec
 
-from penstock.contracts.envelope import command, event
+from penstock.contracts.envelope import Time, command, event
 from penstock.contracts.subjects import SERVICES
 
 
@@ -29,7 +28,7 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     which the last event must be. One command makes one segment, of as many as fit.
     """
 
-    before: dict[str, datetime]
+    before: dict[str, Time]
 
 
 class Archiving(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +61,7 @@ class Archived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     segment: str
-    ended: datetime
+    ended: Time
     sequences: tuple[int, ...] = ()
     commands: bytes = b""
 

@@ -6,13 +6,12 @@ that the stream sequence of a notification is a reader's position.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 
 from penstock.contracts.answers import Question
-from penstock.contracts.envelope import command, event
+from penstock.contracts.envelope import Time, command, event
 from penstock.contracts.subjects import token
 
 SERVICE = "notifications"
@@ -94,7 +93,7 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     notifications: int = 0
     last_id: str | None = None
-    last_time: datetime | None = None
+    last_time: Time | None = None
 
 
 class ListInbox(Question, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,8 +111,8 @@ class InboxItem(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     sequence: int
     content: dict[str, Any]
-    time: datetime
-    read: datetime | None = None
+    time: Time
+    read: Time | None = None
 
 
 class Inbox(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +145,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     channel: str
     content: dict[str, Any]
-    time: datetime
+    time: Time
     replay: bool = False
 
 
@@ -161,7 +160,7 @@ class AccessToken(msgspec.Struct, frozen=True, kw_only=True):
     """Proves to the gateway who its bearer is, until `expires`."""
 
     token: str
-    expires: datetime
+    expires: Time
 
 
 def inbox_of(user: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from penstock.contracts.answers import Question
-from penstock.contracts.envelope import command, event
+from penstock.contracts.envelope import Time, command, event
 
 SERVICE = "progress"
 State = Literal["pending", "processing", "completed", "failed", "cancelled"]
@@ -125,8 +124,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: State = "pending"
-    started: datetime | None = None
-    ended: datetime | None = None
+    started: Time | None = None
+    ended: Time | None = None
 
 
 class ProgressState(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,9 +139,9 @@ class ProgressState(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     error: str | None = None
     metadata: dict[str, Any] = {}
-    created: datetime
-    updated: datetime
-    ended: datetime | None = None
+    created: Time
+    updated: Time
+    ended: Time | None = None
     cleaned_up: bool = False
 
     @property

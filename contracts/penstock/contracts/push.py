@@ -6,11 +6,12 @@ its request. Holds the messages and the numbers; never any I/O.
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import IntEnum
 from typing import Literal
 
 import msgspec
+
+from penstock.contracts.envelope import Time
 
 PROTOCOL = "penstock.v1.json"
 VERSION = 1
@@ -136,7 +137,7 @@ class Event(Part, frozen=True, kw_only=True):
     prev: int
     id: str
     type: Literal["notification", "read", "erased", "archived"]
-    time: datetime
+    time: Time
     replay: bool = False
     data: msgspec.Raw
 

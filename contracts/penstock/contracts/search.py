@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 
 from penstock.contracts.answers import Question
-from penstock.contracts.envelope import command, event
+from penstock.contracts.envelope import Time, command, event
 
 SERVICE = "search"
 Content = Annotated[str, msgspec.Meta(max_length=1_000_000)]
@@ -54,7 +53,7 @@ class DocumentState(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None = None
     content: str = ""
     metadata: dict[str, Any] = {}
-    indexed: datetime
+    indexed: Time
     deleted: bool = False
 
 

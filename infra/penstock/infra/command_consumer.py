@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanKind
 from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, decode, messages
 from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable, from_problem
+from penstock.contracts.registry import MESSAGES
 from penstock.contracts.subjects import REDRIVEN, REPLY
 from penstock.infra.bus import Bus
 from penstock.infra.dead_letters import bury
@@ -158,6 +159,8 @@ class CommandConsumer:
 
     def _decode(self, body: bytes) -> Envelope:
         command = decode(body)
+        if command.type not in MESSAGES.readers:
+            raise MESSAGES.unknown(command.type)
         if command.type not in self._types:
             raise InvalidMessage(
                 f"{self._service} has no command {command.type!r}; it has "

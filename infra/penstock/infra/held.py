@@ -54,7 +54,7 @@ class Held:
         self._service = service
         self.ids = {id for (id,) in db.execute("SELECT id FROM held")}
         self.news = False
-        self._tombstones = {str(type_of(s[service])) for s in (ERASED, ARCHIVED)}
+        self._tombstones = {type_of(s[service]).unversioned for s in (ERASED, ARCHIVED)}
         self._trying: str | None = None
         self._count()
 
@@ -82,7 +82,7 @@ class Held:
         if b"ed.v" not in message.data:  # none of the two names, cheaply
             return False
         try:
-            return decode(message.data).type in self._tombstones
+            return decode(message.data).type.rpartition(".")[0] in self._tombstones
         except InvalidMessage:
             return False
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,11 +16,13 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
 from penstock.contracts.answers import Accepted
-from penstock.contracts.envelope import invalid, messages, type_of
+from penstock.contracts.envelope import invalid, newest, type_of
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError, Problem
+from penstock.contracts.registry import MESSAGES, MessageType
 from penstock.infra.dead_letter_endpoints import dead_letter_endpoints
 from penstock.infra.openapi import document
 from penstock.infra.queries import Endpoint
+from penstock.infra.routes import Handler
 from penstock.infra.sender import LONGEST_WAIT, Cause, Sender
 from penstock.infra.service import Service
 
@@ -28,17 +30,18 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 8 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PostCommand(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /commands/<service>/<verb>`.
 
     `id` is the aggregate. Sending again with the same `command_id` has no second effect.
+    `version` is the form that `data` has, the newest unless it is given.
     """
 
     id: str
     data: msgspec.Raw = msgspec.Raw(b"{}")
+    version: int | None = None
     command_id: str | None = None
     correlation_id: str | None = None
     actor: str | None = None
@@ -51,7 +54,7 @@ def make_app(
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_problem_details])
     gateway = CommandGateway(sender)
     dead = dead_letter_endpoints(sender.bus)
-    spec = _encode(document([*((s.name, s.endpoints) for s in services), ("dead", dead)]))
+    spec = _encode(document(services, title="Penstock", process=dead))
     app.add_routes(
         [
             web.get("/health/live", _live),
@@ -62,7 +65,7 @@ def make_app(
         ]
     )
     for service in services:
-        app.add_routes(service.routes)
+        app.add_routes([web.get(route.path, route.handler) for route in service.routes])
         app.on_shutdown.extend(service.on_shutdown)
     for endpoint in [*(e for s in services for e in s.endpoints), *dead]:
         if endpoint.path is not None:
@@ -78,9 +81,9 @@ class CommandGateway:
 
     async def post(self, request: web.Request) -> web.Response:
         """202 once stored; with `?wait=<seconds>` 200 and the outcome, or the refusal."""
-        struct = _command(request.match_info["service"], request.match_info["verb"])
+        kind = _command(request.match_info["service"], request.match_info["verb"])
         body = _decoded(await request.read(), PostCommand, "The body")
-        command = _decoded(body.data, struct, str(type_of(struct)), root="$.data")
+        command = _data(body, kind)
         wait = _seconds(request.query.get("wait", "0"))
         command_id = body.command_id or uuid.uuid4().hex
         cause = Cause(correlationid=body.correlation_id or command_id, actor=body.actor)
@@ -93,19 +96,30 @@ class CommandGateway:
         return _json(Accepted(id=command_id, subject=body.id), status=202)
 
 
-def _command(service: str, verb: str) -> type[msgspec.Struct]:
-    known = {type_of(s).name: s for s in messages(service, "command").values()}
+def _command(service: str, verb: str) -> MessageType:
+    known = newest(service, "command")
     if verb not in known:
         what = f"has no command {verb!r}; it has {', '.join(sorted(known))}"
         raise NotFound(f"{service!r} {what}." if known else f"There is no service {service!r}.")
-    return known[verb]
+    return type_of(known[verb])
 
 
-def _decoded(body: bytes | msgspec.Raw, struct: type[Any], what: str, *, root: str = "$") -> Any:
+def _data(body: PostCommand, newest: MessageType) -> Any:
+    kind = f"{newest.unversioned}.v{body.version or newest.version}"
+    reader = MESSAGES.readers.get(kind)
+    if reader is None:
+        raise MESSAGES.unknown(kind)
+    try:
+        return reader(body.data)
+    except msgspec.DecodeError as error:
+        raise invalid(error, kind, root="$.data") from error
+
+
+def _decoded(body: bytes, struct: type[Any], what: str) -> Any:
     try:
         return msgspec.json.decode(body, type=struct)
     except msgspec.DecodeError as error:
-        raise invalid(error, what, root=root) from error
+        raise invalid(error, what) from error
 
 
 def _seconds(text: str) -> float:

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
 from penstock.contracts.control import Release
-from penstock.contracts.envelope import Envelope, unwrap
+from penstock.contracts.envelope import Envelope, messages, unwrap
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
 from penstock.contracts.lifecycle import ARCHIVE, ERASE, Archived, Erased
 from penstock.infra.aggregate import Aggregate, Folder
@@ -48,6 +48,7 @@ from penstock.infra.read_model import ReadModel, View, archived_to
 from penstock.infra.redriving import Redriving
 from penstock.infra.retention import Candidates, Retention
 from penstock.infra.retention_rules import parse
+from penstock.infra.routes import Route
 from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.snapshots import Snapshots
@@ -139,7 +140,7 @@ class Service(Generic[S]):
             frame.views / f"{name}.sqlite",
             view,
             state,
-            salt=frame.bus.subjects.prefix + salt,
+            salt=frame.bus.subjects.prefix + salt + _known_events(name),
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
@@ -162,7 +163,7 @@ class Service(Generic[S]):
                 every=frame.settings.retention_interval,
             ),
         ]
-        self.routes: list[web.AbstractRouteDef] = []
+        self.routes: list[Route] = []
         self.on_shutdown: list[Callable[[web.Application], Awaitable[None]]] = []
         self._state = state
         self.endpoints = [*map(self._bind, queries), *self._common()]
@@ -333,6 +334,11 @@ class Service(Generic[S]):
         return Answer(sequence=sequence, data=msgspec.Raw(_encode(entries)))
 
 
+def _known_events(service: str) -> str:
+    """Changes with what can be read: an event that was not understood before is folded then."""
+    return " ".join(sorted(messages(service, "event")))
+
+
 def _entry(service: str, record: Recorded) -> HistoryEntry:
     event = record.event
     return HistoryEntry(
@@ -348,6 +354,7 @@ def _entry(service: str, record: Recorded) -> HistoryEntry:
         causationid=event.causationid,
         causationtype=event.causationtype,
         causationtime=event.causationtime,
+        causationcause=event.causationcause,
         actor=event.actor,
         traceparent=event.traceparent,
     )

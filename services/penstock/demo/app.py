@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from penstock.client import JobFailed, NotFound, Penstock, PenstockError, Worker
+from penstock.client.flow import flow_lines
 from penstock.demo.display import Display
 from penstock.demo.files import SourceFile
-from penstock.demo.flow import flow_lines
 from penstock.demo.ingest import Ingested, counted, register, stages_of
 from penstock.demo.notices import Notices
 from penstock.demo.search import best_hits, default_query

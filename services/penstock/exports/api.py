@@ -5,7 +5,7 @@ Never renders: a file that is not there yet is refused.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -16,8 +16,38 @@ from penstock.exports.filenames import content_disposition
 from penstock.exports.ranges import Part, matches, wanted
 from penstock.infra.objects import Objects
 from penstock.infra.read_model import ReadModel
+from penstock.infra.routes import Handler, Reply, Route
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_FILE = {
+    "ETag": "the SHA-256 of the whole file",
+    "Content-Disposition": "a name that is safe to save it under",
+}
+_PART = {**_FILE, "Content-Range": "which bytes these are"}
+REPLIES: Mapping[int, Reply] = {
+    200: Reply("The file.", "*/*", _FILE),
+    206: Reply("The part of it that Range asked for.", "*/*", _PART),
+    304: Reply("It is the one that If-None-Match names.", None, _FILE),
+    416: Reply("It has no such bytes.", None, {"Content-Range": "its size"}),
+}
+
+
+def file_route(model: ReadModel[State], objects: Objects) -> Route:
+    """`GET /exports/{id}/file`."""
+    return Route(
+        name="file",
+        path="/exports/{id}/file",
+        handler=file_handler(model, objects),
+        summary="The file of a completed export",
+        description="In ranges: with If-Range a broken download goes on where it stopped. A "
+        "connection that breaks is the only sign that a file, once begun, is not whole.",
+        headers={
+            "Range": "which bytes, such as `bytes=1000-`",
+            "If-Range": "the ETag of the part that is there already",
+            "If-None-Match": "the ETag of the file that is there already",
+        },
+        replies=REPLIES,
+        problems=(404, 409, 424, 500, 503, 504),
+    )
 
 
 def file_handler(model: ReadModel[State], objects: Objects) -> Handler:

@@ -32,7 +32,7 @@ from penstock.infra.objects import Damaged
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 10  # beginnings of an export that never reached an end
-_REQUESTED = str(type_of(ExportRequested))
+_REQUESTED = type_of(ExportRequested).unversioned
 _AT_FAULT = (InvalidMessage, NotFound, Damaged, RenderedTooLong)  # each says what to do
 
 
@@ -52,7 +52,7 @@ class Exporter:
 
         Raises Unavailable or Conflict when it is to be tried again.
         """
-        if event.type != _REQUESTED:
+        if event.type.rpartition(".")[0] != _REQUESTED:
             return
         export = await self._decider.load(event.subject)
         if isinstance(export.state, ExportState) and not export.state.is_over:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 
-from aiohttp import web
-
 from penstock.contracts.exports import SERVICE, DocumentState, ExportState
-from penstock.exports.api import file_handler
+from penstock.exports.api import file_route
 from penstock.exports.documents import Documents
 from penstock.exports.domain import FINAL, State, decide, evolve, finished
 from penstock.exports.exporter import Exporter
@@ -53,5 +51,5 @@ def build(frame: Frame) -> Service[State]:
     service.watchdog.watch(consumer.durable, "event", patience=STALLED)
     service.parts += [renderer, consumer]
     service.verbs |= consumer.verbs
-    service.routes.append(web.get("/exports/{id}/file", file_handler(service.model, objects)))
+    service.routes.append(file_route(service.model, objects))
     return service

@@ -7,8 +7,9 @@ import asyncio
 from aiohttp import WSCloseCode, web
 
 from penstock.contracts.notifications import FeedState
-from penstock.contracts.push import MAX_FRAME, PROTOCOL, Close
+from penstock.contracts.push import MAX_FRAME, PATH, PROTOCOL, Close
 from penstock.infra.auth import Tokens
+from penstock.infra.routes import Reply, Route
 from penstock.infra.service import Service
 from penstock.infra.telemetry import SOCKETS
 from penstock.notifications.admission import Admission, Visitor, origins
@@ -53,6 +54,24 @@ class Gateway:
     def problem(self) -> str | None:
         """Nothing of its own can fail for long: it depends on the view and the log alone."""
         return None
+
+    def route(self) -> Route:
+        """Where sockets come in."""
+        return Route(
+            name="socket",
+            path=PATH,
+            handler=self.accept,
+            summary="A WebSocket with a user's notifications and channels",
+            description="What is said over it is the channel `notifications.socket` of the "
+            "AsyncAPI document. Its first message carries an access token.",
+            headers={
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Protocol": PROTOCOL,
+                "Origin": "sent by browsers; this host, or one of PENSTOCK_ALLOWED_ORIGINS",
+            },
+            replies={101: Reply("The connection is a WebSocket from here on.")},
+            problems=(400, 403, 429, 503),
+        )
 
     async def accept(self, request: web.Request) -> web.StreamResponse:
         """`GET /notifications/ws`: one socket from its handshake to its end."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import apsw
-from aiohttp import web
 
 from penstock.contracts.notifications import SERVICE, AccessToken, FeedState, IssueToken
-from penstock.contracts.push import PATH
 from penstock.infra.auth import Tokens
 from penstock.infra.queries import Query
 from penstock.infra.service import Frame, Service
@@ -38,7 +36,7 @@ def build(frame: Frame, limits: Limits = Limits()) -> Service[FeedState]:  # noq
         drain_seconds=frame.settings.drain_seconds,
     )
     service.parts.append(gateway)
-    service.routes.append(web.get(PATH, gateway.accept))
+    service.routes.append(gateway.route())
     service.on_shutdown.append(gateway.drain)
     return service
 
