@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from penstock.cli import config, dead, demo, doctor, erase, serve, up
+from penstock.cli import backup, config, dead, demo, doctor, erase, restore, serve, up
 from penstock.contracts.errors import PenstockError
 from penstock.infra.settings import read_settings
 
-COMMANDS = (up, serve, demo, erase, dead, config, doctor)
+COMMANDS = (up, serve, demo, erase, dead, backup, restore, config, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ from penstock.infra.service import Frame, Service
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, decide, evolve, finished
 from penstock.jobs.due import DueJobs
+from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.views import QUERIES, JobsView
 
 
@@ -27,4 +28,6 @@ def build(frame: Frame) -> Service[JobState]:
     )
     service.removals.append(dispatch.remove)
     service.parts.append(DueJobs(frame.bus, service.decider.load, dispatch))
+    reconciler = Reconciler(frame.bus, service.log, service.model, service.decider.load, dispatch)
+    service.reconcile = reconciler.run
     return service
