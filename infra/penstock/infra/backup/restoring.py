@@ -88,7 +88,12 @@ class Restore:
         config = without_server_metadata(copy.config)
         metadata = {**config["metadata"], **marks(mark)}
         awake: Config = {**config, "num_replicas": replicas, "metadata": metadata}
-        await self._bus.api(f"STREAM.UPDATE.{copy.name}", awake)
+        if config.get("allow_msg_schedules"):
+            # A running server does not look for schedules in what a stream has already.
+            await self._bus.api(f"STREAM.DELETE.{copy.name}")
+            await send(self._bus, copy, awake, self._directory / copy.file, self._tell)
+        else:
+            await self._bus.api(f"STREAM.UPDATE.{copy.name}", awake)
         for position in copy.consumers:
             await self._place(copy.name, position)
 

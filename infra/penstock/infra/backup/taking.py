@@ -91,18 +91,12 @@ class Backup:
             received = await receive(self._bus, name, file, self._tell)
             if name not in must_be_whole(self._bus.subjects):
                 return received
-            if not await self._vanished(name, received.state):
+            if not await vanished(self._bus, name, received.state):
                 return received
         raise BackupError(
             f"Something was removed from {name} each time while it was copied (an erasure, or "
             "the archive): try again when that has ended."
         )
-
-    async def _vanished(self, name: str, then: dict[str, Any]) -> int:
-        """How many messages are gone since: each that came has made the last sequence one more."""
-        now = (await self._bus.api(f"STREAM.INFO.{name}"))["state"]
-        came = now["last_seq"] - then["last_seq"]
-        return int(then["messages"] + came - now["messages"])
 
     async def _consumers(self, name: str) -> tuple[Position, ...]:
         """Of a queue none: what is in it was not acknowledged, and begins anew."""
@@ -130,6 +124,13 @@ class Backup:
                     yield Position(name=found["name"], config=found["config"], floor=floor)
             if seen >= page["total"] or not page["consumers"]:
                 return
+
+
+async def vanished(bus: Bus, stream: str, then: dict[str, Any]) -> int:
+    """How many messages are gone from a stream since its state was `then`."""
+    now = (await bus.api(f"STREAM.INFO.{stream}"))["state"]
+    came = now["last_seq"] - then["last_seq"]  # each has made the last sequence one more
+    return int(then["messages"] + came - now["messages"])
 
 
 @contextmanager

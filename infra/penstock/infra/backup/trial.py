@@ -55,7 +55,8 @@ async def prove(
 ) -> Manifest:
     """The manifest with the contents that a server found, each message as the original has it.
 
-    Raises BackupError if there is a difference, or too little room; StartupError, Unavailable.
+    Its server's files are in `directory` meanwhile. Raises BackupError if there is a difference,
+    or too little room; StartupError, Unavailable.
     """
     proved = []
     async with _server(directory, manifest, binary) as bus:
@@ -71,10 +72,11 @@ async def prove(
 async def check(directory: Path, manifest: Manifest, tell: Tell, binary: str | None) -> None:
     """Check the files of a backup, and that a server finds in them what it did at first.
 
-    Raises BackupError for the first difference; StartupError, Unavailable.
+    Its server's files are beside `directory` meanwhile. Raises BackupError for the first
+    difference; StartupError, Unavailable.
     """
     check_files(directory, manifest, tell)
-    async with _server(directory, manifest, binary) as bus:
+    async with _server(directory.parent, manifest, binary) as bus:
         for copy in manifest.streams:
             await send(bus, copy, at_rest(copy.config), directory / copy.file, tell)
             check_contents(copy, await read(bus, copy.name, tell))
@@ -105,21 +107,20 @@ def _check_state(copy: StreamCopy, found: Contents) -> None:
 
 
 @asynccontextmanager
-async def _server(directory: Path, manifest: Manifest, binary: str | None) -> AsyncIterator[Bus]:
-    beside = _with_room(directory.absolute().parent, manifest)  # noqa: ASYNC240 - no I/O
-    with usable(beside), TemporaryDirectory(dir=beside, prefix=".penstock-verify-") as place:
+async def _server(place: Path, manifest: Manifest, binary: str | None) -> AsyncIterator[Bus]:
+    _check_room(place, manifest)
+    with usable(place), TemporaryDirectory(dir=place, prefix=".verify-") as directory:
         async with (
-            EmbeddedNats(Path(place), durability="os", binary=binary) as server,
+            EmbeddedNats(Path(directory), durability="os", binary=binary) as server,
             await Bus.connect(server.url, prefix=manifest.prefix, name="penstock-verify") as bus,
         ):
             yield bus
 
 
-def _with_room(place: Path, manifest: Manifest) -> Path:
+def _check_room(place: Path, manifest: Manifest) -> None:
     needed = max(copy.state["bytes"] for copy in manifest.streams) * 5 // 4 + SPARE
     if (free := shutil.disk_usage(place).free) < needed:
         raise BackupError(
             f"Verifying takes {needed:,} bytes in {place} and {free:,} are free: make room there, "
             "or use --no-verify."
         )
-    return place
