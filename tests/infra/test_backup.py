@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,15 @@ from penstock.client import Penstock
 from penstock.contracts.errors import NotFound, StartupError
 from penstock.contracts.progress import CreateProgress
 from penstock.contracts.subjects import Subjects
-from penstock.infra.backup import Backup, BackupError, Manifest, Restore, check, read_manifest
+from penstock.infra.backup import (
+    Backup,
+    BackupError,
+    Manifest,
+    Restore,
+    check,
+    check_files,
+    read_manifest,
+)
 from penstock.infra.backup.contents import compare, read
 from penstock.infra.backup.order import in_order, left_out, must_be_whole
 from penstock.infra.backup.taking import vanished
@@ -180,9 +189,8 @@ async def test_a_consumer_begins_behind_what_it_had_acknowledged(
 async def test_a_timer_that_was_set_before_the_backup_falls_due_after_the_restore(
     bus: Bus, other: Bus, tmp_path: Path
 ) -> None:
-    # Later than the backup takes; if not, the due message itself is in it.
-    await Timers(bus, "jobs").set("j", datetime.now(UTC) + timedelta(seconds=4), b"now")
-    manifest = await taken(bus, tmp_path / "copy")
+    await Timers(bus, "jobs").set("j", datetime.now(UTC) + timedelta(seconds=2), b"now")
+    manifest = await taken(bus, tmp_path / "copy", verify=False)
     await restored(other, tmp_path / "copy")
     [sched] = [copy for copy in manifest.streams if copy.name == bus.subjects.stream("sched")]
     assert sched.state["messages"] == 1
@@ -236,3 +244,60 @@ async def test_a_view_of_what_came_after_the_backup_is_not_taken_for_the_restore
         assert sorted(found) == ["before", "new"]
         with pytest.raises(NotFound):
             await ps.progress.get("after")
+
+
+async def test_a_file_or_a_manifest_that_is_not_as_it_was_written_is_found_out(
+    bus: Bus, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    await publish(bus, 3)
+    manifest = await taken(bus, copy, verify=False)
+    check_files(copy, manifest, silent)
+    file = copy / f"{bus.subjects.stream(EVENTS)}.snapshot"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"?")
+    with pytest.raises(BackupError, match=f"{file.name} was changed"):
+        check_files(copy, manifest, silent)
+    file.write_bytes(whole[:-1])
+    with pytest.raises(BackupError, match=f"has {len(whole) - 1} bytes, not {len(whole)}"):
+        check_files(copy, manifest, silent)
+    file.unlink()
+    with pytest.raises(BackupError, match=r"cannot be read \(No such file"):
+        check_files(copy, manifest, silent)
+    written = (copy / "manifest.json").read_text()
+    for old, new, says in (
+        ('"format": 1', '"format": 2', "has format 2 and this Penstock reads up to 1"),
+        ('"messages": 3', '"messages": 4', "was changed"),
+        ('"streams"', '"strudel"', "streams"),
+        ("{", "", "cannot be read"),
+    ):
+        (copy / "manifest.json").write_text(written.replace(old, new, 1))
+        with pytest.raises(BackupError, match=says):
+            read_manifest(copy)
+
+
+async def test_a_place_that_is_in_use_is_left_alone(bus: Bus, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(BackupError, match="not empty"):
+        await taken(bus, tmp_path / "full")
+    (tmp_path / "copy.partial").mkdir()
+    (tmp_path / "copy.partial" / "mine").touch()
+    with pytest.raises(BackupError, match="in the way"):
+        await taken(bus, tmp_path / "copy")
+    first, second = await asyncio.gather(
+        taken(bus, tmp_path / "twice", verify=False),
+        taken(bus, tmp_path / "twice", verify=False),
+        return_exceptions=True,
+    )
+    assert isinstance(first, Manifest)
+    assert isinstance(second, BackupError) and "Another backup" in str(second)
+    assert replace(read_manifest(tmp_path / "twice"), checksum="") == first
+
+
+async def test_a_system_that_is_not_there_is_told_so(
+    other: Bus, tmp_path: Path, prefix: str
+) -> None:
+    with pytest.raises(BackupError, match="PENSTOCK_PREFIX"):
+        await taken(other, tmp_path / "copy")
+    assert not any("copy" in name for name in os.listdir(tmp_path))
