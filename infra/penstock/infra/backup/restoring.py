@@ -13,6 +13,7 @@ from typing import Any
 from penstock.infra.backup.contents import read
 from penstock.infra.backup.manifest import BackupError, Manifest, Position, StreamCopy, Tell
 from penstock.infra.backup.order import left_out
+from penstock.infra.backup.patience import has_no_peers_yet, patiently
 from penstock.infra.backup.transfer import send
 from penstock.infra.backup.trial import at_rest, check_contents, without_server_metadata
 from penstock.infra.bus import Bus, StreamError
@@ -103,7 +104,7 @@ class Restore:
         request = {"stream_name": stream, "config": config, "action": "create"}
         filtered = config.get("filter_subject")
         path = f"{stream}.{position.name}" + (f".{filtered}" if filtered else "")
-        await self._bus.api(f"CONSUMER.CREATE.{path}", request)
+        await patiently(lambda: self._bus.api(f"CONSUMER.CREATE.{path}", request), has_no_peers_yet)
         if position.floor:
             behind = {"seq": position.floor + 1}
             await self._bus.api(f"CONSUMER.RESET.{stream}.{position.name}", behind)

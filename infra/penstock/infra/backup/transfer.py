@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 
 from penstock.contracts.errors import Timeout
 from penstock.infra.backup.manifest import BackupError, StreamCopy, Tell
+from penstock.infra.backup.patience import is_name_in_use, is_unheard, patiently
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.inbox import ConnectionLost, status_of
 
@@ -67,15 +68,25 @@ async def send(bus: Bus, copy: StreamCopy, config: dict[str, Any], path: Path, t
     Raises StreamError or BackupError if the server refuses it, Timeout or Unavailable; OSError if
     the file cannot be read. What is then there of the stream is of no use.
     """
-    answer = await bus.api(f"STREAM.RESTORE.{copy.name}", {"config": config, "state": copy.state})
-    subject, sent = answer["deliver_subject"], 0
+    request = {"config": config, "state": copy.state}
+    answer = await patiently(
+        lambda: bus.api(f"STREAM.RESTORE.{copy.name}", request), is_name_in_use
+    )
+    sent = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            _check(copy.name, await bus.request(subject, chunk, timeout=SILENCE))
+            await _give(bus, answer["deliver_subject"], copy.name, chunk, SILENCE)
             sent += len(chunk)
             tell("restoring", copy.name, min(sent / max(copy.size, 1), 1.0))
-    _check(copy.name, await bus.request(subject, b"", timeout=INSTALLING))
+    await _give(bus, answer["deliver_subject"], copy.name, b"", INSTALLING)
     tell("restoring", copy.name, 1.0)
+
+
+async def _give(bus: Bus, subject: str, stream: str, chunk: bytes, timeout: float) -> None:
+    _check(
+        stream,
+        await patiently(lambda: bus.request(subject, chunk, timeout=timeout), is_unheard),
+    )
 
 
 def _check(stream: str, answer: bytes) -> None:
