@@ -36,15 +36,16 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     directory = options.directory.expanduser().absolute()
     try:
         if options.check:
-            manifest = asyncio.run(_check(directory, settings))
+            manifest, how = asyncio.run(_check(directory, settings)), "sound"
         else:
             manifest = asyncio.run(_take(directory, settings, verify=not options.no_verify))
+            how = "not verified" if options.no_verify else "verified"
     except OSError as error:
         raise StartupError(
             f"{error.filename or directory} cannot be used ({error.strerror}); "
             "make room there, or name another directory."
         ) from error
-    print(summary(directory, manifest))
+    print(f"{summary(directory, manifest)}, {how}")
     return 0
 
 
@@ -68,8 +69,7 @@ def summary(directory: Path, manifest: Manifest) -> str:
         copy.contents.messages if copy.contents else copy.state["messages"]
         for copy in manifest.streams
     )
-    how = "verified" if manifest.verified else "not verified"
     return (
         f"{directory}: {messages:,} messages of {len(manifest.streams)} streams, "
-        f"{manifest.size / 1e6:,.1f} MB, begun {manifest.begun:%Y-%m-%d %H:%M:%S %Z}, {how}"
+        f"{manifest.size / 1e6:,.1f} MB, begun {manifest.begun:%Y-%m-%d %H:%M:%S %Z}"
     )

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
             f"{error.filename or directory} cannot be read or written ({error.strerror})."
         ) from error
     where = without_password(settings.nats_url) if settings.nats_url else settings.data_path
-    print(f"{summary(directory, manifest)}; restored to {where}")
+    print(f"{summary(directory, manifest)}, restored to {where}")
     return 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from penstock.infra.backup.manifest import BackupError, Manifest, Tell
 from penstock.infra.backup.restoring import Restore
 from penstock.infra.bus import Bus
-from penstock.infra.data_directory import DataDirectory, sync, usable
+from penstock.infra.data_directory import DataDirectory, sync
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.nats_server.configuration import Files
 from penstock.infra.settings import Settings
@@ -24,9 +24,10 @@ async def restore_here(settings: Settings, directory: Path, manifest: Manifest, 
     """Restore into `settings.data_path`, on which nothing may run and which has no streams.
 
     Until the end it is as it was; what an interrupted restore left is removed. The credentials of
-    its server stay, the views go. Raises StartupError, BackupError, and as `Restore.run`.
+    its server stay, the views go. Raises StartupError, BackupError, OSError, and as
+    `Restore.run`.
     """
-    with DataDirectory(settings.data_path) as data, usable(data.path):
+    with DataDirectory(settings.data_path) as data:
         there = Files(data.path / "nats")
         _check_empty(there)
         place = data.path / UNFINISHED

@@ -75,11 +75,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     checksum: str = ""
 
     @property
-    def verified(self) -> bool:
-        """Whether a server has read it back, and found in it what the original had."""
-        return all(copy.contents for copy in self.streams)
-
-    @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(copy.size for copy in self.streams)

@@ -6,7 +6,7 @@ What is copied in which order is in `order`. Never touches what it copies.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from penstock.infra.backup.transfer import Received, receive
 from penstock.infra.backup.trial import prove
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.data_directory import FileLock, sync
+from penstock.infra.restored import refuse_interrupted
 from penstock.infra.streams import NOT_FOUND
 
 LOCK = "penstock-backup.lock"
@@ -46,9 +47,11 @@ class Backup:
     async def take(self, *, verify: bool = True) -> Manifest:
         """Copy everything and, with `verify`, prove it; only then `directory` comes to be.
 
-        Raises BackupError if it is not empty or if the copy is not as it should be, StreamError,
-        Timeout, Unavailable or OSError: then there is nothing in its place.
+        Raises BackupError if it is not empty or if the copy is not as it should be, StartupError
+        if the system is being restored, StreamError, Timeout, Unavailable or OSError: then there
+        is nothing in its place.
         """
+        await refuse_interrupted(self._bus)
         with _unfinished(self._directory) as place:
             manifest = await self._copy(place)
             if verify:
@@ -113,7 +116,7 @@ class Backup:
             return ()
         return tuple([position async for position in self._durable(name)])
 
-    async def _durable(self, name: str) -> Any:
+    async def _durable(self, name: str) -> AsyncIterator[Position]:
         seen = 0
         while True:
             page = await self._bus.api(f"CONSUMER.LIST.{name}", {"offset": seen})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -144,7 +144,7 @@ class _Receiver:
         if msg.reply:
             await self._bus.publish(msg.reply, b"")
 
-    async def complete(self, tell: Any) -> None:
+    async def complete(self, tell: Callable[[int], None]) -> None:
         """Wait for the end. Raises StreamError, Timeout, ConnectionLost or OSError."""
         loop = asyncio.get_running_loop()
         seen, heard = -1, loop.time()

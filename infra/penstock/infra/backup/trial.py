@@ -24,7 +24,6 @@ from penstock.infra.backup.manifest import (
 )
 from penstock.infra.backup.transfer import send
 from penstock.infra.bus import Bus
-from penstock.infra.data_directory import usable
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.streams import Config
 
@@ -109,7 +108,7 @@ def _check_state(copy: StreamCopy, found: Contents) -> None:
 @asynccontextmanager
 async def _server(place: Path, manifest: Manifest, binary: str | None) -> AsyncIterator[Bus]:
     _check_room(place, manifest)
-    with usable(place), TemporaryDirectory(dir=place, prefix=".verify-") as directory:
+    with TemporaryDirectory(dir=place, prefix=".verify-") as directory:
         async with (
             EmbeddedNats(Path(directory), durability="os", binary=binary) as server,
             await Bus.connect(server.url, prefix=manifest.prefix, name="penstock-verify") as bus,
