@@ -17,7 +17,7 @@ def display() -> Iterator[Tell]:
     """What to tell of the progress, which goes to standard error."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield _line
+        yield _Lines()
         return
     columns = (TextColumn("{task.description:<60}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -29,6 +29,13 @@ def display() -> Iterator[Tell]:
         yield tell
 
 
-def _line(what: str, stream: str, share: float) -> None:
-    if share >= 1.0:
-        print(f"{what} {stream}", file=sys.stderr, flush=True)
+class _Lines:
+    """Prints a line when something is done, once."""
+
+    def __init__(self) -> None:
+        self._last = ("", "")
+
+    def __call__(self, what: str, stream: str, share: float) -> None:
+        if share >= 1.0 and (what, stream) != self._last:
+            self._last = (what, stream)
+            print(f"{what} {stream}", file=sys.stderr, flush=True)

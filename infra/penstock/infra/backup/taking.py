@@ -82,7 +82,7 @@ class Backup:
         return Manifest(
             format=FORMAT,
             penstock=version("penstock"),
-            server=str(self._bus.nc.connected_server_version),
+            server=str(self._bus.nc.connected_server_version).strip("<>").rpartition("v")[2],
             prefix=self._bus.subjects.prefix,
             begun=begun,
             ended=datetime.now(UTC),
