@@ -25,7 +25,7 @@ from penstock.infra.backup import (
 )
 from penstock.infra.backup.contents import compare, read
 from penstock.infra.backup.order import in_order, left_out, must_be_whole
-from penstock.infra.backup.taking import vanished
+from penstock.infra.backup.taking import held
 from penstock.infra.bus import Bus
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.sender import Cause, Sender
@@ -81,7 +81,7 @@ def test_every_stream_is_either_copied_or_left_out_for_a_reason() -> None:
     subjects = Subjects("p")
     names = [config["name"] for config in streams(subjects)]
     assert sorted(names) == sorted(in_order(subjects) + left_out(subjects))
-    assert must_be_whole(subjects) < set(in_order(subjects))
+    assert set(must_be_whole(subjects)) < set(in_order(subjects))
 
 
 def test_queues_come_before_the_events_and_objects_after_them() -> None:
@@ -143,14 +143,34 @@ async def test_a_backup_says_what_its_streams_had_and_is_refused_if_they_have_no
         await check(tmp_path / "copy", replace(manifest, streams=tuple(forged)), silent, None)
 
 
-async def test_what_is_purged_while_it_is_copied_is_noticed(bus: Bus) -> None:
-    stream = bus.subjects.stream(EVENTS)
+async def test_what_is_purged_while_it_is_copied_is_noticed_but_not_what_expires(bus: Bus) -> None:
+    stream, subject = bus.subjects.stream(EVENTS), bus.subjects.events("progress")
+    await bus.publish_acked(bus.subjects.decision("progress", "a", "k"), b"", {"Nats-TTL": "1s"})
     await publish(bus, 10)
-    then = (await bus.api(f"STREAM.INFO.{stream}"))["state"]
+    assert await held(bus, stream, subject, 11) == 10
     await publish(bus, 5, first=10)
-    assert await vanished(bus, stream, then) == 0
+    assert await held(bus, stream, subject, 11) == 10
     await bus.api(f"STREAM.PURGE.{stream}", {"filter": bus.subjects.event("progress", "a0")})
-    assert await vanished(bus, stream, then) == 3
+    assert await held(bus, stream, subject, 11) == 8
+    assert await held(bus, stream, "none.>", 11) == 0
+
+
+async def test_decisions_are_in_a_backup_and_still_expire_after_it(
+    bus: Bus, other: Bus, tmp_path: Path
+) -> None:
+    stream = bus.subjects.stream(EVENTS)
+    await publish(bus, 2)
+    for key, ttl in (("long", "3600s"), ("short", "2s")):
+        subject = bus.subjects.decision("progress", "a", key)
+        await bus.publish_acked(subject, b"so", {"Nats-TTL": ttl})
+    await taken(bus, tmp_path / "copy")
+    await restored(other, tmp_path / "copy")
+    [kept] = await other.direct_get(stream, {"seq": 3})
+    assert kept.data == b"so"
+    async with asyncio.timeout(10):
+        while await other.direct_get(stream, {"seq": 4}):
+            await asyncio.sleep(0.05)
+    assert (await other.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"] == 4
 
 
 async def test_commands_that_wait_for_their_service_are_carried_out_after_the_restore(

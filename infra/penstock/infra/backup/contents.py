@@ -38,35 +38,42 @@ def identity(message: Stored) -> bytes:
 
 
 class _Digest:
-    """Gathers the Contents of messages given in their order."""
+    """Gathers the Contents of messages given in their order; tells how far it is.
 
-    def __init__(self) -> None:
+    What expires by itself is left out: it may be gone when the digest is compared.
+    """
+
+    def __init__(self, stream: str, state: dict[str, Any], tell: Tell) -> None:
+        self.last: int = state["last_seq"]
+        self._expected = max(state["messages"], 1)
+        self._stream = stream
+        self._tell = tell
         self._hash = hashlib.sha256()
-        self._messages = self._first = 0
+        self._seen = self._messages = self._first = 0
 
-    def add(self, sequence: int, body: bytes) -> int:
-        """Take one message; how many it has now."""
-        self._hash.update(body)
-        self._first = self._first or sequence
-        self._messages += 1
-        return self._messages
+    def add(self, message: Stored, body: bytes) -> None:
+        """Take one message, with its `identity`."""
+        self._seen += 1
+        if self._seen % TOLD_EVERY == 0:
+            self._tell("comparing", self._stream, min(self._seen / self._expected, 1.0))
+        if TTL not in message.headers:
+            self._hash.update(body)
+            self._first = self._first or message.sequence
+            self._messages += 1
 
-    def contents(self, last: int) -> Contents:
-        """`last` is the stream's last sequence, whose message may be gone."""
+    def contents(self) -> Contents:
+        """Of all that was added."""
+        self._tell("comparing", self._stream, 1.0)
         digest = self._hash.hexdigest()
-        return Contents(messages=self._messages, first=self._first, last=last, digest=digest)
+        return Contents(messages=self._messages, first=self._first, last=self.last, digest=digest)
 
 
 async def read(bus: Bus, stream: str, tell: Tell) -> Contents:
     """The contents of a stream that nobody writes to. Raises StreamError, Timeout, Unavailable."""
-    state = await _state(bus, stream)
-    digest = _Digest()
-    async for message in _messages(bus, stream, state["last_seq"]):
-        count = digest.add(message.sequence, identity(message))
-        if count % TOLD_EVERY == 0:
-            tell("comparing", stream, min(count / state["messages"], 1.0))
-    tell("comparing", stream, 1.0)
-    return digest.contents(state["last_seq"])
+    digest = _Digest(stream, await _state(bus, stream), tell)
+    async for message in _messages(bus, stream, digest.last):
+        digest.add(message, identity(message))
+    return digest.contents()
 
 
 async def compare(original: Bus, copy: Bus, stream: str, tell: Tell) -> Contents:
@@ -75,30 +82,27 @@ async def compare(original: Bus, copy: Bus, stream: str, tell: Tell) -> Contents
     The original lives on: it may have more behind the last sequence of the copy, and may have
     lost what was acknowledged, replaced or purged since. Raises BackupError if they differ.
     """
-    state = await _state(copy, stream)
-    last, digest = state["last_seq"], _Digest()
-    there = _messages(original, stream, last)
+    digest = _Digest(stream, await _state(copy, stream), tell)
+    there = _messages(original, stream, digest.last)
     theirs = await anext(there, None)
-    async for ours in _messages(copy, stream, last):
+    async for ours in _messages(copy, stream, digest.last):
         while theirs is not None and theirs.sequence < ours.sequence:
-            await _refuse_if_there(original, stream, theirs.sequence)
+            await _refuse_if_there(original, stream, theirs)
             theirs = await anext(there, None)
         body = identity(ours)
         if theirs is not None and theirs.sequence == ours.sequence:
             if identity(theirs) != body:
                 raise _differs(stream, ours.sequence, "is another one in the copy")
             theirs = await anext(there, None)
-        if (count := digest.add(ours.sequence, body)) % TOLD_EVERY == 0:
-            tell("comparing", stream, min(count / state["messages"], 1.0))
+        digest.add(ours, body)
     while theirs is not None:
-        await _refuse_if_there(original, stream, theirs.sequence)
+        await _refuse_if_there(original, stream, theirs)
         theirs = await anext(there, None)
-    tell("comparing", stream, 1.0)
-    return digest.contents(last)
+    return digest.contents()
 
 
 async def _messages(bus: Bus, stream: str, last: int) -> AsyncIterator[Stored]:
-    """All up to `last` that do not expire by themselves."""
+    """All up to `last`, in their order."""
     after = 0
     while after < last:
         request = {"seq": after + 1, "batch": READ_BATCH, "max_bytes": READ_BYTES}
@@ -106,22 +110,23 @@ async def _messages(bus: Bus, stream: str, last: int) -> AsyncIterator[Stored]:
         for message in found:
             if message.sequence > last:
                 return
-            if TTL not in message.headers:
-                yield message
+            yield message
         if not found or not found[-1].pending:
             return
         after = found[-1].sequence
 
 
-async def _refuse_if_there(bus: Bus, stream: str, sequence: int) -> None:
+async def _refuse_if_there(bus: Bus, stream: str, message: Stored) -> None:
+    if TTL in message.headers:  # expired in the copy first
+        return
     # A replica may give out what the leader has removed already: the leader decides.
     try:
-        await bus.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+        await bus.api(f"STREAM.MSG.GET.{stream}", {"seq": message.sequence})
     except StreamError as error:
         if error.err_code != NO_MESSAGE:
             raise
     else:
-        raise _differs(stream, sequence, "is missing from the copy")
+        raise _differs(stream, message.sequence, "is missing from the copy")
 
 
 async def _state(bus: Bus, stream: str) -> dict[str, Any]:

@@ -16,9 +16,11 @@ on. What may be read off the copies together then follows from the order:
 - The events: those of jobs first, so that what a handler caused before its job was completed is
   most likely in the logs that come later.
 - The objects last: an object is stored before the first event that names it. Logs and objects
-  from which something was purged while they were copied are copied again.
+  from which something was purged while they were copied are copied again: it may have gone to the
+  archive by an event that the copy does not have.
 
-What was sent after the backup began may be in it or not, each message by itself.
+What was sent after the backup began may be in it or not, each message by itself. An erasure that
+was sent then is not in it: what it concerned is there after a restore, but perhaps its objects not.
 
 Left out is what others are made from: snapshots of aggregates (one that is newer than its log
 would hide the events to come) and cache entries (one that was valid when it was copied may have
@@ -46,7 +48,8 @@ def left_out(subjects: Subjects) -> list[str]:
     return [subjects.stream("snap"), f"KV_{subjects.stream('cache')}"]
 
 
-def must_be_whole(subjects: Subjects) -> set[str]:
-    """The streams of which nothing may vanish while they are copied."""
-    events = map(subjects.event_stream, SERVICES)
-    return {*events, f"OBJ_{subjects.stream('files')}"}
+def must_be_whole(subjects: Subjects) -> dict[str, str]:
+    """The streams of which nothing may be purged while they are copied, and which subjects."""
+    bucket = subjects.stream("files")
+    events = {subjects.event_stream(name): subjects.events(name) for name in SERVICES}
+    return {**events, f"OBJ_{bucket}": f"$O.{bucket}.>"}

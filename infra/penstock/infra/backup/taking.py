@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from penstock.infra.backup.manifest import (
     FORMAT,
@@ -90,16 +89,23 @@ class Backup:
         )
 
     async def _whole(self, name: str, file: Path) -> Received:
+        subject = must_be_whole(self._bus.subjects).get(name)
+        if subject is None:
+            return await receive(self._bus, name, file, self._tell)
         for _ in range(TRIES):
+            last = await self._last(name)
+            before = await held(self._bus, name, subject, last)
             received = await receive(self._bus, name, file, self._tell)
-            if name not in must_be_whole(self._bus.subjects):
-                return received
-            if not await vanished(self._bus, name, received.state):
+            if await held(self._bus, name, subject, last) >= before:
                 return received
         raise BackupError(
             f"Something was removed from {name} each time while it was copied (an erasure, or "
             "the archive): try again when that has ended."
         )
+
+    async def _last(self, name: str) -> int:
+        info = await self._bus.api(f"STREAM.INFO.{name}")
+        return int(info["state"]["last_seq"])
 
     async def _consumers(self, name: str) -> tuple[Position, ...]:
         """Of a queue none: what is in it was not acknowledged, and begins anew."""
@@ -129,11 +135,15 @@ class Backup:
                 return
 
 
-async def vanished(bus: Bus, stream: str, then: dict[str, Any]) -> int:
-    """How many messages are gone from a stream since its state was `then`."""
-    now = (await bus.api(f"STREAM.INFO.{stream}"))["state"]
-    came = now["last_seq"] - then["last_seq"]  # each has made the last sequence one more
-    return int(then["messages"] + came - now["messages"])
+async def held(bus: Bus, stream: str, subject: str, upto: int) -> int:
+    """How many messages on `subject` a stream has, up to a sequence."""
+    return await _held(bus, stream, subject, 0) - await _held(bus, stream, subject, upto)
+
+
+async def _held(bus: Bus, stream: str, subject: str, after: int) -> int:
+    request = {"seq": after + 1, "next_by_subj": subject, "batch": 1}
+    found = await bus.direct_get(stream, request)
+    return found[0].pending + 1 if found else 0
 
 
 @contextmanager

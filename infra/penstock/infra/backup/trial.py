@@ -32,12 +32,11 @@ OURS = "_nats."  # begins what the server itself writes into metadata
 
 
 def at_rest(config: Config) -> Config:
-    """`config` on one server, and so that nothing expires or falls due by itself."""
+    """`config` on one server, and so that nothing grows too old or falls due."""
     return {
         **without_server_metadata(config),
         "num_replicas": 1,
         "max_age": 0,
-        "allow_msg_ttl": False,
         "allow_msg_schedules": False,
     }
 
