@@ -27,6 +27,7 @@ from penstock.infra.backup import Manifest, read_manifest
 from penstock.infra.backup.contents import identity
 from penstock.infra.bus import Bus
 from penstock.infra.event_log import JetStreamEventLog, Recorded
+from penstock.infra.testing import shared_nats
 from support.command_line import CLEAN, PENSTOCK, UP, assert_one_clear_line, penstock, penstock_up
 from support.processes import kill_tree
 from support.traffic import Traffic, worker
@@ -286,6 +287,18 @@ def test_an_existing_system_is_not_overwritten(tmp_path: Path, backup: Path) -> 
     result = penstock("restore", str(backup), directory=tmp_path, environ=UP)
     assert_one_clear_line(result, "has streams already", "PENSTOCK_DATA")
     assert_one_clear_line(penstock("backup", "x", directory=tmp_path), "penstock up")
+
+
+def test_it_is_restored_to_a_server_of_ones_own_once(tmp_path: Path, backup: Path) -> None:
+    with shared_nats() as url:
+        environ = {"PENSTOCK_NATS_URL": url}
+        result = penstock("restore", str(backup), directory=tmp_path, environ=environ)
+        assert result.returncode == 0, result.stderr
+        assert "@" not in result.stdout, "the password is not shown"
+        result = penstock("restore", str(backup), directory=tmp_path, environ=environ)
+        assert_one_clear_line(result, "nothing is overwritten")
+        with penstock_up(tmp_path, environ):
+            asyncio.run(finds_events(tmp_path))
 
 
 def test_a_backup_that_is_checked_again_is_sound_and_a_restored_system_keeps_its_address(
