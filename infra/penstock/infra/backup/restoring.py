@@ -39,13 +39,14 @@ class Restore:
         """
         self._check_prefix()
         await self._make_room()
-        await self._bus.api(f"STREAM.CREATE.{marker(self._bus)['name']}", marker(self._bus))
+        interrupted = {**marker(self._bus), "num_replicas": replicas}
+        await self._bus.api(f"STREAM.CREATE.{interrupted['name']}", interrupted)
         for copy in self._manifest.streams:
             await self._make(copy)
         mark = uuid.uuid4().hex
         for copy in self._manifest.streams:
             await self._awaken(copy, mark, replicas)
-        await self._bus.api(f"STREAM.DELETE.{marker(self._bus)['name']}")
+        await self._bus.api(f"STREAM.DELETE.{interrupted['name']}")
 
     def _check_prefix(self) -> None:
         wanted, has = self._bus.subjects.prefix, self._manifest.prefix
