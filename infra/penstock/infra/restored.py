@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from penstock.contracts.errors import PenstockError, StartupError
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.event_log import JetStreamEventLog
-from penstock.infra.projector import Projector
 from penstock.infra.streams import NOT_FOUND, Config
 
 log = logging.getLogger(__name__)
@@ -25,6 +23,7 @@ FOLDED = 600.0  # seconds to wait for the view at a time
 RETRY = 1.0
 
 Reconcile = Callable[[], Awaitable[None]]
+Reached = Callable[[int, float], Awaitable[None]]
 
 
 def marks(restore: str) -> dict[str, str]:
@@ -70,12 +69,12 @@ class AfterRestore:
         self,
         bus: Bus,
         event_log: JetStreamEventLog,
-        projector: Projector[Any],
+        reached: Reached,
         reconcile: Reconcile,
     ) -> None:
         self._bus = bus
         self._log = event_log
-        self._projector = projector
+        self._reached = reached
         self._reconcile = reconcile
         self._task: asyncio.Task[None] | None = None
         self._problem: str | None = None
@@ -112,7 +111,7 @@ class AfterRestore:
     async def _settle(self) -> None:
         if UNSETTLED not in (await _metadata(self._bus, self._log.stream) or {}):
             return
-        await self._projector.reached(await self._log.last_sequence(), FOLDED)
+        await self._reached(await self._log.last_sequence(), FOLDED)
         await self._reconcile()
         config = (await self._bus.api(f"STREAM.INFO.{self._log.stream}"))["config"]
         config["metadata"].pop(UNSETTLED, None)

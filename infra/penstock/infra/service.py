@@ -159,7 +159,7 @@ class Service(Generic[S]):
         self.parts: list[Part] = [
             Control(frame.bus, name, self.verbs),
             LetterCount(frame.bus, name),
-            AfterRestore(frame.bus, self.log, self.projector, self._reconcile),
+            AfterRestore(frame.bus, self.log, self._folded, self._reconcile),
             Retention(
                 Sender(frame.bus),
                 name,
@@ -220,6 +220,9 @@ class Service(Generic[S]):
         if self.projector.lag > BEHIND:
             found.append(f"its view is {self.projector.lag} events behind")
         return [problem for problem in found if problem]
+
+    async def _folded(self, sequence: int, timeout: float) -> None:
+        await self.projector.reached(sequence, timeout)
 
     async def _reconcile(self) -> None:
         if self.reconcile:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import apsw
@@ -30,13 +31,14 @@ REASON = "Its work item was not in the backup that was restored."
 
 
 class Reconciler:
-    """`run` may be called again, and beside workers that run already."""
+    """`run` may be called again, and beside workers that run already. `model` gives the view that
+    is in use."""
 
     def __init__(
         self,
         bus: Bus,
         event_log: EventLog,
-        model: ReadModel[JobState],
+        model: Callable[[], ReadModel[JobState]],
         load: Load[JobState],
         dispatch: Dispatch,
     ) -> None:
@@ -51,7 +53,7 @@ class Reconciler:
         """See that every job that is not over can go on. Raises Unavailable or StreamError."""
         after = ""
         while True:
-            _, ids = await self._model.read(_unfinished, after)
+            _, ids = await self._model().read(_unfinished, after)
             if not ids:
                 return
             await asyncio.gather(*map(self._one, ids))

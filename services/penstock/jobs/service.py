@@ -28,6 +28,8 @@ def build(frame: Frame) -> Service[JobState]:
     )
     service.removals.append(dispatch.remove)
     service.parts.append(DueJobs(frame.bus, service.decider.load, dispatch))
-    reconciler = Reconciler(frame.bus, service.log, service.model, service.decider.load, dispatch)
+    reconciler = Reconciler(
+        frame.bus, service.log, lambda: service.model, service.decider.load, dispatch
+    )
     service.reconcile = reconciler.run
     return service

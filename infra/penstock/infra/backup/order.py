@@ -19,8 +19,9 @@ on. What may be read off the copies together then follows from the order:
   from which something was purged while they were copied are copied again: it may have gone to the
   archive by an event that the copy does not have.
 
-What was sent after the backup began may be in it or not, each message by itself. An erasure that
-was sent then is not in it: what it concerned is there after a restore, but perhaps its objects not.
+What was sent after the backup began may be in it or not, each message by itself; a dead letter that
+is redriven meanwhile is sent then. Where an erasure that was sent then is not in it, what it
+concerned is there after a restore, and its objects perhaps are not.
 
 Left out is what others are made from: snapshots of aggregates (one that is newer than its log
 would hide the events to come) and cache entries (one that was valid when it was copied may have
