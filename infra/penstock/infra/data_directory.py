@@ -137,6 +137,15 @@ def write_private(path: Path, content: bytes) -> None:
     fresh.replace(path)
 
 
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a directory, to the disk. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def usable(path: Path) -> Iterator[None]:
     """What is done inside with the directory `path`: an `OSError` becomes a `StartupError`."""

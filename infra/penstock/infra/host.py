@@ -17,6 +17,7 @@ from penstock.client.discovery import without_password
 from penstock.contracts.errors import StartupError
 from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, RECONNECT_WAIT, Bus, login_of
 from penstock.infra.http import make_app
+from penstock.infra.restored import generation, refuse_interrupted
 from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
 from penstock.infra.settings import Settings, variable
@@ -48,6 +49,7 @@ class Host:
         """Connect, provision, fold, then take commands, then listen."""
         creds = Path(self.settings.nats_creds) if self.settings.nats_creds else None
         self._bus = await Bus.connect(self._nats_url, prefix=self.settings.prefix, creds=creds)
+        await refuse_interrupted(self._bus)
         made = await provision(self._bus, replicas=self.settings.replicas)
         if made:
             log.info("streams made or changed: %s", ", ".join(made))
@@ -56,6 +58,7 @@ class Host:
             settings=self.settings,
             views=self._views,
             secret=self.settings.secret or kept_secret(self.settings.data_path),
+            generation=await generation(self._bus),
         )
         self.services = [build(frame) for build in self._builders.values()]
         for service in self.services:

@@ -46,6 +46,7 @@ from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
 from penstock.infra.read_model import ReadModel, View, archived_to
 from penstock.infra.redriving import Redriving
+from penstock.infra.restored import AfterRestore, Reconcile
 from penstock.infra.retention import Candidates, Retention
 from penstock.infra.retention_rules import parse
 from penstock.infra.routes import Route
@@ -61,12 +62,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process gives to each service that it runs."""
+    """What a process gives to each service that it runs.
+
+    `generation` changes when the log was restored from a backup: views of another are stale.
+    """
 
     bus: Bus
     settings: Settings
     views: Path
     secret: str
+    generation: str = ""
 
 
 class Part(Protocol):
@@ -88,6 +93,9 @@ class Part(Protocol):
 class Service(Generic[S]):
     """One of the six. `parts` and `routes` are what it has beyond the frame, and `verbs` what
     an operator can ask of each of its instances; `removals` take what is erased from its stores.
+
+    `reconcile` puts right, from the events, what is beside the log and was restored with it from
+    another instant, such as work items. It must be idempotent.
 
     `on_shutdown` is called once no new connection is accepted and before those that are open are
     waited for: whoever holds connections open ends them there.
@@ -140,7 +148,7 @@ class Service(Generic[S]):
             frame.views / f"{name}.sqlite",
             view,
             state,
-            salt=frame.bus.subjects.prefix + salt + _known_events(name),
+            salt=frame.bus.subjects.prefix + frame.generation + salt + _known_events(name),
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
@@ -148,6 +156,7 @@ class Service(Generic[S]):
             # Looked up when it is asked: a view that is made anew has a projector of its own.
             "release": Verb(Release, lambda asked: self.projector.holding.release_all(asked))  # noqa: PLW0108
         }
+        self.reconcile: Reconcile | None = None
         rules = parse(frame.settings.retention).get(name, {})
         self.watchdog = Watchdog(frame.bus, name)
         self.watchdog.watch(self.commands.durable(), "command")
@@ -155,6 +164,7 @@ class Service(Generic[S]):
             self.watchdog,
             Control(frame.bus, name, self.verbs),
             LetterCount(frame.bus, name),
+            AfterRestore(frame.bus, self.log, self._folded, self._reconcile),
             Retention(
                 Sender(frame.bus),
                 name,
@@ -217,6 +227,13 @@ class Service(Generic[S]):
         if self.projector.lag > BEHIND:
             found.append(f"its view is {self.projector.lag} events behind")
         return [problem for problem in found if problem]
+
+    async def _folded(self, sequence: int, timeout: float) -> None:
+        await self.projector.reached(sequence, timeout)
+
+    async def _reconcile(self) -> None:
+        if self.reconcile:
+            await self.reconcile()
 
     # -- the queries that every service has --------------------------------------------------
 

@@ -8,11 +8,23 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from penstock.cli import config, dead, demo, doctor, erase, flow, history, serve, up
+from penstock.cli import (
+    backup,
+    config,
+    dead,
+    demo,
+    doctor,
+    erase,
+    flow,
+    history,
+    restore,
+    serve,
+    up,
+)
 from penstock.contracts.errors import PenstockError
 from penstock.infra.settings import read_settings
 
-COMMANDS = (up, serve, demo, history, flow, erase, dead, config, doctor)
+COMMANDS = (up, serve, demo, history, flow, erase, dead, backup, restore, config, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

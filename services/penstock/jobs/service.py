@@ -7,6 +7,7 @@ from penstock.infra.service import Frame, Service
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, decide, evolve, finished
 from penstock.jobs.due import DueJobs
+from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.views import QUERIES, JobsView
 
 
@@ -29,4 +30,8 @@ def build(frame: Frame) -> Service[JobState]:
     due = DueJobs(frame.bus, service.decider.load, dispatch)
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)
+    reconciler = Reconciler(
+        frame.bus, service.log, lambda: service.model, service.decider.load, dispatch
+    )
+    service.reconcile = reconciler.run
     return service
