@@ -26,6 +26,7 @@ from penstock.contracts.subjects import SERVICES
 from penstock.infra.backup import Manifest, read_manifest
 from penstock.infra.backup.contents import identity
 from penstock.infra.bus import Bus
+from penstock.infra.data_directory import DataDirectory
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.testing import shared_nats
 from support.command_line import CLEAN, PENSTOCK, UP, assert_one_clear_line, penstock, penstock_up
@@ -280,12 +281,15 @@ def test_a_backup_of_another_system_is_refused_with_what_to_do(
     assert_one_clear_line(result, "nothing is no backup")
 
 
-def test_an_existing_system_is_not_overwritten(tmp_path: Path, backup: Path) -> None:
-    with penstock_up(tmp_path):
-        result = penstock("restore", str(backup), directory=tmp_path, environ=UP)
-        assert_one_clear_line(result, "already runs")
-    result = penstock("restore", str(backup), directory=tmp_path, environ=UP)
+def test_an_existing_system_is_not_overwritten_and_none_is_not_copied(
+    tmp_path: Path, backup: Path
+) -> None:
+    home = backup.parent
+    result = penstock("restore", str(backup), directory=home, environ=UP)
     assert_one_clear_line(result, "has streams already", "PENSTOCK_DATA")
+    with DataDirectory(home / ".penstock"):
+        result = penstock("restore", str(backup), directory=home, environ=UP)
+        assert_one_clear_line(result, "Another Penstock")
     assert_one_clear_line(penstock("backup", "x", directory=tmp_path), "penstock up")
 
 
