@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from penstock.contracts.answers import FlowOf, HistoryEntry, HistoryOf, Question
 from penstock.contracts.errors import NotFound, Unavailable
 from penstock.infra.bus import Bus
-from penstock.infra.event_log import JetStreamEventLog
+from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.sender import Sender
 
 Histories = dict[str, list[HistoryEntry]]
 
 
 async def histories(bus: Bus, services: Iterable[str], id: str) -> Histories:
-    """Every event of the aggregate `id` in each service that knows one; says which do not run."""
-    return await _asked(bus, services, "history", HistoryOf(id=id))
+    """Every event of `id` in each service that knows it; says which services do not answer."""
+    return await _asked(bus, services, "history", lambda _: HistoryOf(id=id))
 
 
-async def flow(bus: Bus, services: Iterable[str], correlationid: str) -> list[HistoryEntry]:
-    """Every event of a flow in the order of time; says which services do not run."""
-    found = await _asked(bus, services, "flow", FlowOf(id=correlationid))
+async def flow(
+    bus: Bus, services: Iterable[str], correlationid: str, seen: Mapping[str, int] | None = None
+) -> list[HistoryEntry]:
+    """Every event of a flow in the order of time; says which services do not answer.
+
+    `seen` has for a service the sequence of an event that is to be among them: its view is waited
+    for.
+    """
+    seen = seen or {}
+    found = await _asked(
+        bus,
+        services,
+        "flow",
+        lambda service: FlowOf(id=correlationid, min_seq=seen.get(service, 0)),
+    )
     entries = [entry for part in found.values() for entry in part]
     return sorted(entries, key=lambda entry: (entry.time, entry.service, entry.sequence))
 
 
-async def _asked(bus: Bus, services: Iterable[str], name: str, question: Question) -> Histories:
+async def _asked(
+    bus: Bus, services: Iterable[str], name: str, question: Callable[[str], Question]
+) -> Histories:
     sender = Sender(bus)
 
     async def ask(service: str) -> tuple[str, list[HistoryEntry]]:
         try:
-            entries, _ = await sender.ask(service, name, question, list[HistoryEntry])
+            entries, _ = await sender.ask(service, name, question(service), list[HistoryEntry])
         except NotFound:
             return service, []
-        except Unavailable:
-            print(f"penstock: {service} does not answer; its part is missing.", file=sys.stderr)
+        except Unavailable as error:
+            print(f"penstock: the part of {service} is missing: {error}", file=sys.stderr)
             return service, []
         return service, entries
 
@@ -44,8 +58,8 @@ async def _asked(bus: Bus, services: Iterable[str], name: str, question: Questio
     return {service: entries for service, entries in found if entries}
 
 
-async def flow_of_message(bus: Bus, services: Iterable[str], id: str) -> str | None:
-    """The flow of the event or command `id`, looked for in every event; None if there is none.
+async def event_of(bus: Bus, services: Iterable[str], id: str) -> tuple[str, Recorded] | None:
+    """The event `id`, or the first that the command `id` caused, and its service.
 
     Nothing finds a message by its id alone, so that this reads each log from its start.
     """
@@ -54,7 +68,7 @@ async def flow_of_message(bus: Bus, services: Iterable[str], id: str) -> str | N
         try:
             async for record in log.read():
                 if id in (record.event.id, record.event.causationid):
-                    return record.event.correlationid
+                    return service, record
         finally:
             await log.close()
     return None

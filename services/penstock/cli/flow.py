@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from penstock.cli.asking import flow, flow_of_message, histories
+from penstock.cli.asking import event_of, flow, histories
 from penstock.cli.connecting import connected
 from penstock.client.flow import Step, flow_lines, flow_tree, shortened, step_time
 from penstock.contracts.answers import HistoryEntry
@@ -73,10 +73,13 @@ async def _find(id: str, settings: Settings) -> Flow:
             return found
         if sys.stderr.isatty():
             print(f"looking for {id} in every event ...", file=sys.stderr)
-        correlationid = await flow_of_message(bus, SERVICES, id)
-        if correlationid is None:
+        found_event = await event_of(bus, SERVICES, id)
+        if found_event is None:
             raise NotFound(f"No flow, aggregate, event or command by the id {id!r} is known.")
-        return Flow(correlationid, await flow(bus, SERVICES, correlationid))
+        service, record = found_event
+        correlationid = record.event.correlationid
+        entries = await flow(bus, SERVICES, correlationid, {service: record.sequence})
+        return Flow(correlationid, entries)
 
 
 async def _of_aggregate(bus: Bus, id: str) -> Flow | None:
@@ -86,7 +89,8 @@ async def _of_aggregate(bus: Bus, id: str) -> Flow | None:
     flows = list(dict.fromkeys(entry.correlationid for entry in reversed(entries)))
     if not flows:
         return None
-    return Flow(flows[0], await flow(bus, SERVICES, flows[0]), tuple(flows[1:]))
+    seen = {service: part[-1].sequence for service, part in known.items()}
+    return Flow(flows[0], await flow(bus, SERVICES, flows[0], seen), tuple(flows[1:]))
 
 
 def _draw(console: Console, found: Flow, *, every: bool) -> None:
