@@ -123,6 +123,20 @@ class Bus:
         """
         return ack_of((await self._ask(subject, body, headers, timeout))[0])
 
+    async def publish_ahead(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> asyncio.Future[list[Msg]]:
+        """Publish into a stream and go on: the future of the reply, which `ack_of` reads.
+
+        Raises TooLarge or Unavailable; the future raises Timeout or ConnectionLost.
+        """
+        return await self._send(subject, body, headers, timeout)
+
     async def request(
         self,
         subject: str,
@@ -173,6 +187,17 @@ class Bus:
         *,
         many: bool = False,
     ) -> list[Msg]:
+        return await (await self._send(subject, body, headers, timeout, many=many))
+
+    async def _send(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None,
+        timeout: float | None,
+        *,
+        many: bool = False,
+    ) -> asyncio.Future[list[Msg]]:
         timeout = self.timeout if timeout is None else timeout
         reply, future = self._inbox.expect(timeout, many=many, lost=True)
         try:
@@ -180,7 +205,7 @@ class Bus:
         except PenstockError:
             future.cancel()
             raise
-        return await future
+        return future
 
     async def publish(
         self, subject: str, body: bytes, headers: dict[str, str] | None = None, *, reply: str = ""
