@@ -21,6 +21,7 @@ from nats.js.client import JetStreamContext
 from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.contracts.subjects import Subjects
 from penstock.infra.inbox import ConnectionLost, Inbox
+from penstock.infra.nats_client import NatsClient
 from penstock.infra.replies import Ack, Stored, StreamError, ack_of, api_answer, content, stored
 
 # What a caller of the bus gets and catches, so that it is found beside it.
@@ -72,7 +73,7 @@ class Bus:
         Once connected it reconnects for as long as it takes. What is sent meanwhile waits for
         that; what was sent before and not yet answered fails with ConnectionLost.
         """
-        bus = cls(Client(), Subjects(prefix), timeout=timeout)
+        bus = cls(NatsClient(), Subjects(prefix), timeout=timeout)
         try:
             await asyncio.wait_for(bus._connect(url, name, creds), timeout)
         except (OSError, NatsError, TimeoutError) as error:
