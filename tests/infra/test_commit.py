@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from penstock.contracts.errors import TooLarge, Unavailable
+from penstock.contracts.errors import Timeout, TooLarge, Unavailable
 from penstock.infra.bus import Bus, StreamError
-from penstock.infra.commit import Commit, GroupCommit, SingleCommit
+from penstock.infra.commit import Commit, SingleCommit
+from penstock.infra.group_commit import FEW, GroupCommit
+from support.proxy import Proxy
 
 
 @pytest.fixture(params=[GroupCommit, SingleCommit])
@@ -163,3 +166,63 @@ async def test_no_room_for_another_batch_is_said_and_nothing_is_stored(
         await commit.append(subject(1), [b"a", b"b"], 0)
     assert await stored(bus) == {}
     assert await commit.append(subject(1), [b"by itself"], 0) == 1
+
+
+async def batches(bus: Bus) -> list[str | None]:
+    """The batch in which each message was stored, in the order of the stream."""
+    request = {"seq": 1, "next_by_subj": bus.subjects.events("progress"), "batch": 1000}
+    found = await bus.direct_get(bus.subjects.event_stream("progress"), request)
+    return [message.headers.get("Nats-Batch-Id") for message in found]
+
+
+async def test_few_appends_go_one_by_one_and_many_in_one_batch(
+    group: GroupCommit, bus: Bus, subject: Callable[[object], str]
+) -> None:
+    await asyncio.gather(*(group.append(subject(i), [b""], 0) for i in range(FEW)))
+    assert await batches(bus) == [None] * FEW
+    await asyncio.gather(*(group.append(subject(f"many-{i}"), [b""], 0) for i in range(64)))
+    together = (await batches(bus))[FEW:]
+    assert len(together) == 64
+    assert len(set(together)) == 1 and together[0]
+
+
+async def test_those_just_answered_come_back_into_one_batch_with_those_that_waited(
+    group: GroupCommit, bus: Bus, subject: Callable[[object], str]
+) -> None:
+    async def writer(name: str, times: int) -> None:
+        for number in range(times):
+            await group.append(subject(f"{name}-{number}"), [b""], 0)
+
+    early = asyncio.gather(*(writer(f"early-{i}", 3) for i in range(20)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the first batch is on its way, and these wait for it
+    late = asyncio.gather(*(writer(f"late-{i}", 2) for i in range(20)))
+    await asyncio.gather(early, late)
+    sizes = Counter(await batches(bus))
+    assert list(sizes.values()) == [20, 40, 40]
+
+
+async def test_what_waited_too_long_is_not_sent_and_says_so(
+    bus: Bus, cut_bus: Bus, proxy: Proxy, subject: Callable[[object], str]
+) -> None:
+    group = GroupCommit(cut_bus, timeout=0.2)
+    proxy.lose = b'"seq":'
+    first = [asyncio.create_task(group.append(subject(i), [b""], 0)) for i in range(20)]
+    await proxy.lost.wait()  # they are stored, but nobody is told
+    waiting = asyncio.create_task(group.append(subject("waiting"), [b""], 0))
+    results = await asyncio.gather(*first, waiting, return_exceptions=True)
+    assert {type(result) for result in results[:20]} == {Timeout}
+    assert type(results[20]) is Unavailable
+    assert len(await stored(bus)) == 20
+    assert isinstance(await group.append(subject("waiting"), [b""], 0), int)
+
+
+async def test_closing_waits_also_for_few_that_went_one_by_one(
+    group: GroupCommit, bus: Bus, subject: Callable[[object], str]
+) -> None:
+    appends = [asyncio.create_task(group.append(subject(i), [b""], 0)) for i in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await group.close()
+    assert len(await stored(bus)) == 3
+    await asyncio.gather(*appends)

@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -15,42 +13,7 @@ from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.infra.bus import Bus
 from penstock.infra.event_log import Durability, JetStreamEventLog
 from penstock.infra.nats_server import EmbeddedNats
-from penstock.infra.streams import event_stream
 from support.events import event
-from support.proxy import Proxy
-
-
-@pytest.fixture(params=["fsync", "os"])
-def durability(request: pytest.FixtureRequest) -> Durability:
-    chosen: Durability = request.param
-    return chosen
-
-
-@pytest.fixture
-async def killable(
-    tmp_path: Path, prefix: str, durability: Durability
-) -> AsyncIterator[tuple[EmbeddedNats, Bus]]:
-    """A server of its own, which comes back on the same port when it is killed, and a stream."""
-    async with (
-        EmbeddedNats(tmp_path, durability=durability) as server,
-        await Bus.connect(server.url, prefix=prefix) as bus,
-    ):
-        config = event_stream(bus.subjects, "progress")
-        await bus.api(f"STREAM.CREATE.{config['name']}", config)
-        yield server, bus
-
-
-@pytest.mark.parametrize("count", [1, 3])
-async def test_a_lost_reply_is_decided_by_what_is_stored(
-    cut_bus: Bus, proxy: Proxy, durability: Durability, count: int
-) -> None:
-    log = JetStreamEventLog(cut_bus, "progress", durability=durability)
-    proxy.lose, proxy.cut_then = b'"seq":', True
-    events = [event("a", version) for version in range(1, count + 1)]
-    appended = await log.append(events, expected=0)
-    assert (appended.sequence, appended.again) == (count, True)
-    assert [r.event for r in (await log.load("a")).events] == events
-    assert cut_bus.connections == 2
 
 
 async def test_every_acknowledged_append_outlives_a_killed_server_exactly_once(

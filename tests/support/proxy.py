@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 class Proxy:
     """Stands between a client and a nats-server; a test takes away what passes.
 
-    `lose`: bytes; the next time they come from the server, they go nowhere. `cut_then`: and the
-    connection ends with that.
+    `lose`: bytes; the next time they come from the server, they go nowhere. `lose_sent`: the same
+    for bytes that come from the client. `cut_then`: and the connection ends with that.
     """
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
         self._writers: set[asyncio.StreamWriter] = set()
         self.lose: bytes | None = None
+        self.lose_sent: bytes | None = None
         self.cut_then = False
         self.lost = asyncio.Event()
         self.url = ""
@@ -40,24 +41,34 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = self._target.hostname, self._target.port
-        server_reader, server_writer = await asyncio.open_connection(*there)
+        server_reader, server_writer = await self._reach(there)
         both = {writer, server_writer}
         self._writers |= both
         try:
             await asyncio.gather(
-                self._pass(reader, server_writer, losing=False),
-                self._pass(server_reader, writer, losing=True),
+                self._pass(reader, server_writer, sent=True),
+                self._pass(server_reader, writer, sent=False),
             )
         finally:
             self._writers -= both
 
+    async def _reach(
+        self, there: tuple[str | None, int | None]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect; a server that was killed is waited for as long as the client does."""
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    return await asyncio.open_connection(*there)
+                except ConnectionError:
+                    await asyncio.sleep(0.02)
+
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, losing: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, sent: bool
     ) -> None:
         try:
             while data := await reader.read(2**16):
-                if losing and self.lose and self.lose in data:
-                    self.lose = None
+                if self._loses(data, sent=sent):
                     self.lost.set()
                     if self.cut_then:
                         self.cut()
@@ -69,3 +80,14 @@ class Proxy:
             pass  # the other side has gone, by its own will or by `cut`
         finally:
             writer.close()
+
+    def _loses(self, data: bytes, *, sent: bool) -> bool:
+        """Whether this is what is to be lost, once."""
+        wanted = self.lose_sent if sent else self.lose
+        if not wanted or wanted not in data:
+            return False
+        if sent:
+            self.lose_sent = None
+        else:
+            self.lose = None
+        return True

@@ -21,6 +21,7 @@ from nats.js.client import JetStreamContext
 from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.contracts.subjects import Subjects
 from penstock.infra.inbox import ConnectionLost, Inbox
+from penstock.infra.nats_client import NatsClient
 from penstock.infra.replies import Ack, Stored, StreamError, ack_of, api_answer, content, stored
 
 # What a caller of the bus gets and catches, so that it is found beside it.
@@ -72,7 +73,7 @@ class Bus:
         Once connected it reconnects for as long as it takes. What is sent meanwhile waits for
         that; what was sent before and not yet answered fails with ConnectionLost.
         """
-        bus = cls(Client(), Subjects(prefix), timeout=timeout)
+        bus = cls(NatsClient(), Subjects(prefix), timeout=timeout)
         try:
             await asyncio.wait_for(bus._connect(url, name, creds), timeout)
         except (OSError, NatsError, TimeoutError) as error:
@@ -122,6 +123,20 @@ class Bus:
         which the message may or may not be stored.
         """
         return ack_of((await self._ask(subject, body, headers, timeout))[0])
+
+    async def publish_ahead(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> asyncio.Future[list[Msg]]:
+        """Publish into a stream and go on: the future of the reply, which `ack_of` reads.
+
+        Raises TooLarge or Unavailable; the future raises Timeout or ConnectionLost.
+        """
+        return await self._send(subject, body, headers, timeout)
 
     async def request(
         self,
@@ -173,6 +188,17 @@ class Bus:
         *,
         many: bool = False,
     ) -> list[Msg]:
+        return await (await self._send(subject, body, headers, timeout, many=many))
+
+    async def _send(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None,
+        timeout: float | None,
+        *,
+        many: bool = False,
+    ) -> asyncio.Future[list[Msg]]:
         timeout = self.timeout if timeout is None else timeout
         reply, future = self._inbox.expect(timeout, many=many, lost=True)
         try:
@@ -180,7 +206,7 @@ class Bus:
         except PenstockError:
             future.cancel()
             raise
-        return await future
+        return future
 
     async def publish(
         self, subject: str, body: bytes, headers: dict[str, str] | None = None, *, reply: str = ""

@@ -16,8 +16,9 @@ import msgspec
 from penstock.contracts.envelope import Envelope, decode, encode
 from penstock.contracts.errors import Conflict, Unavailable
 from penstock.infra.bus import Bus, Stored, StreamError
-from penstock.infra.commit import Commit, GroupCommit, SingleCommit
+from penstock.infra.commit import Commit, SingleCommit
 from penstock.infra.follower import Follower
+from penstock.infra.group_commit import GroupCommit
 from penstock.infra.storing import REPLY, read
 
 Durability = Literal["fsync", "os"]

@@ -29,7 +29,10 @@ class ProgressView(View[ProgressState]):
         """See View.fold."""
         last = {f.event.subject: f.state for f in folded}
         db.executemany(
-            "INSERT OR REPLACE INTO listed VALUES (?, ?, ?)",
+            # Most events change neither: then the indexes stay as they are.
+            """INSERT INTO listed VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE
+               SET state = excluded.state, created = excluded.created
+               WHERE state <> excluded.state OR created <> excluded.created""",
             (
                 (state.id, state.state, state.created.isoformat())
                 for state in last.values()
