@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from penstock.client import Archived, Erased, NotFound, Penstock
-from penstock.contracts.answers import HistoryEntry
+from penstock.contracts.answers import HistoryEntry, HistoryOf
 from penstock.contracts.envelope import Envelope, wrap
 from penstock.contracts.lifecycle import ARCHIVE, ERASE, Archiving
 from penstock.contracts.progress import ListProgress, ProgressState
@@ -210,6 +210,29 @@ async def test_the_rules_of_the_settings_are_carried_out(
             while await in_log(ps, "old") != ["archived"]:
                 await asyncio.sleep(0.1)
         assert await in_log(ps, "young") == ["created"]
+
+
+async def test_the_log_forgets_in_time_and_a_search_of_the_archive_still_finds(
+    nats_url: str, prefix: str, tmp_path: Path
+) -> None:
+    memory = {"archive_memory": 1 / 86_400}
+    async with (
+        running_system(nats_url, prefix, tmp_path, {"progress": build}, **memory),
+        Penstock(nats_url, prefix=prefix) as ps,
+    ):
+        await complete(ps, "old")
+        before = await ps.progress.history("old")
+        await archived(ps)
+        async with asyncio.timeout(20):
+            while await in_log(ps, "old"):
+                await asyncio.sleep(0.1)
+        with pytest.raises(NotFound):
+            await ps.progress.history("old")
+        question = HistoryOf(id="old", archive=True)
+        found, _ = await ps.session.ask("progress", "history", question, list[HistoryEntry])
+        assert found == before
+        await ps.progress.create("old")
+        assert names(await ps.progress.history("old")) == ["created"]
 
 
 # -- crashes ---------------------------------------------------------------------------------

@@ -76,9 +76,14 @@ class ById(Question, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class HistoryOf(Question, frozen=True, kw_only=True, omit_defaults=True):
-    """Every event of one aggregate."""
+    """Every event of one aggregate.
+
+    With `archive`, an id that the log does not know any more is looked for in the whole archive,
+    which takes long.
+    """
 
     id: str
+    archive: bool = False
 
 
 class FlowOf(Question, frozen=True, kw_only=True, omit_defaults=True):

@@ -38,11 +38,11 @@ class Archive:
 
     def __init__(self, objects: Objects, service: str) -> None:
         self._objects = objects
-        self._service = service
+        self._prefix = f"archive/{service}/"
 
     def name(self, id: str) -> str:
         """The name of the segment with this id."""
-        return f"archive/{self._service}/{id}.ndjson.gz"
+        return f"{self._prefix}{id}.ndjson.gz"
 
     async def write(self, segment: str, records: Iterable[Recorded]) -> None:
         """Store a segment, in place of what was there by that name."""
@@ -58,6 +58,13 @@ class Archive:
             return (await self.read(segment)).get(id, ())
         except NotFound:
             return ()
+
+    async def search(self, id: str) -> Sequence[Recorded]:
+        """The events of one aggregate wherever they are: every segment is read. Slow."""
+        found: list[Recorded] = []
+        async for segment in self._objects.names(self._prefix):
+            found += await self.events(segment, id)
+        return sorted(found, key=lambda record: record.sequence)
 
     async def leave_out(self, segment: str, ids: Iterable[str]) -> None:
         """Write the segment anew without these aggregates; remove it when none is left.

@@ -38,6 +38,7 @@ class Archiver(Generic[S]):
 
     `finished` names the final state that an aggregate is in, or gives None. `candidates` gives the
     ids that may be due, as the view knows them; the log decides. `forget` removes a snapshot.
+    `remembered` is how long the log keeps the tombstones, in seconds, 0 for ever.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Archiver(Generic[S]):
         finished: Finished[S],
         candidates: Candidates,
         forget: Forget,
+        remembered: float,
     ) -> None:
         self._log = log
         self._segments = segments
@@ -56,6 +58,7 @@ class Archiver(Generic[S]):
         self._finished = finished
         self._candidates = candidates
         self._forget = forget
+        self._remembered = remembered
 
     async def __call__(self, command: Envelope, archive: Archive) -> Outcome:
         """Archive what is due, as far as it fits one segment; see `Archiving`."""
@@ -108,11 +111,13 @@ class Archiver(Generic[S]):
         id, last = records[0].event.subject, records[-1]
         tombstone = self._tombstone(segment, records, command)
         try:
-            sequence = (await self._log.append([tombstone], expected=last.sequence)).sequence
+            appended = await self._log.append(
+                [tombstone], expected=last.sequence, lifetime=self._remembered
+            )
         except Conflict:
             return False
         await self._forget(id)
-        await self._log.purge(id, before=sequence)
+        await self._log.purge(id, before=appended.sequence)
         return True
 
     def _tombstone(self, segment: str, records: Sequence[Recorded], command: Envelope) -> Envelope:

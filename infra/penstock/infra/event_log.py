@@ -15,6 +15,7 @@ import msgspec
 
 from penstock.contracts.envelope import Envelope, decode, encode
 from penstock.contracts.errors import Conflict, Unavailable
+from penstock.contracts.subjects import EXPECTED, TTL
 from penstock.infra.bus import Bus, Stored, StreamError
 from penstock.infra.commit import Commit, SingleCommit
 from penstock.infra.follower import Follower
@@ -144,30 +145,38 @@ class JetStreamEventLog:
         await self._commit.close()
 
     async def append(
-        self, events: Sequence[Envelope], *, expected: int, command_id: str | None = None
+        self,
+        events: Sequence[Envelope],
+        *,
+        expected: int,
+        command_id: str | None = None,
+        lifetime: float = 0.0,
     ) -> Appended:
         """See `EventLog.append`. Raises Unavailable when the server cannot be reached for long.
 
         A lost reply is made good by appending again: `expected` lets only one of the two in, and
-        what then stands in the log tells which.
+        what then stands in the log tells which. A single event may have a `lifetime` in seconds,
+        after which the server removes it.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         while True:
             try:
-                return await self._append(events, expected, command_id)
+                return await self._append(events, expected, command_id, lifetime)
             except Unavailable:
                 if loop.time() + RETRY > deadline:
                     raise
             await asyncio.sleep(RETRY)
 
     async def _append(
-        self, events: Sequence[Envelope], expected: int, command_id: str | None
+        self, events: Sequence[Envelope], expected: int, command_id: str | None, lifetime: float
     ) -> Appended:
         id = only_aggregate(events)
         subject = self.bus.subjects.event(self.service, id)
         bodies = [encode(event) for event in events]
         try:
+            if lifetime:
+                return Appended(await self._passing(subject, bodies[0], expected, lifetime))
             return Appended(await self._commit.append(subject, bodies, expected))
         except StreamError as error:
             if error.err_code not in WRONG_LAST_SEQUENCE:
@@ -179,6 +188,10 @@ class JetStreamEventLog:
             # What won is not visible yet: it is being replicated, or a replica that lags was asked.
             raise Unavailable(f"What was stored for {id!r} meanwhile cannot be read yet.")
         return stored_before(since, events, expected, command_id)
+
+    async def _passing(self, subject: str, body: bytes, expected: int, lifetime: float) -> int:
+        headers = {EXPECTED: str(expected), TTL: f"{max(1, int(lifetime))}s"}
+        return (await self.bus.publish_acked(subject, body, headers, timeout=REPLY)).seq
 
     async def load(self, id: str, *, after: int = 0) -> Loaded:
         """See `EventLog.load`: one round trip for each 500 events."""

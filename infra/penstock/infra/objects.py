@@ -182,6 +182,25 @@ class Objects:
             raise NotFound(f"{name!r} was deleted from the object store.", name=name)
         return _stored(meta), reply["message"]["seq"]
 
+    async def names(self, prefix: str) -> AsyncIterator[str]:
+        """The names of all objects that begin with `prefix`, in the order they were named."""
+        after = 0
+        while True:
+            request = {
+                "seq": after + 1,
+                "next_by_subj": f"$O.{self._bucket}.M.>",
+                "batch": BATCH,
+                "max_bytes": BATCH_BYTES,
+            }
+            found = await self._bus.direct_get(self._stream, request)
+            for message in found:
+                meta = _meta("one", message.data)
+                if meta.name.startswith(prefix) and not meta.deleted:
+                    yield meta.name
+            if not found or not found[-1].pending:
+                return
+            after = found[-1].sequence
+
     async def get(self, name: str) -> bytes:
         """The whole content, checked. Raises as `info` and `read` do."""
         return b"".join([piece async for piece in self.read(await self.info(name))])

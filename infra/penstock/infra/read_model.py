@@ -172,7 +172,8 @@ class ReadModel(Generic[S]):
         )
         self._db.executemany(
             "INSERT OR IGNORE INTO flow VALUES (?, ?)",
-            ((one.sequence, one.event.correlationid) for one in ended),
+            # Not those that end by themselves: a view made anew later does not know them.
+            ((e.sequence, e.event.correlationid) for e in ended if isinstance(e.data, Erased)),
         )
         if to := [one.data.ended.timestamp() for one in ended if isinstance(one.data, Archived)]:
             self._db.execute(

@@ -56,6 +56,7 @@ from penstock.infra.snapshots import Snapshots
 from penstock.infra.watchdog import Watchdog
 
 S = TypeVar("S")
+DAY = 86_400.0  # seconds
 BEHIND = 10_000  # events not folded, above which a service is not ready
 
 _encode = msgspec.json.Encoder().encode
@@ -142,7 +143,7 @@ class Service(Generic[S]):
             snapshots=snapshots,
             effect=effect,
             look_up=look_up,
-            own=self._own_commands(finished, snapshots),
+            own=self._own_commands(finished, snapshots, frame.settings.archive_memory * DAY),
         )
         self.model = ReadModel(
             frame.views / f"{name}.sqlite",
@@ -180,7 +181,7 @@ class Service(Generic[S]):
         self._responder = QueryResponder(frame.bus, name, self.endpoints)
 
     def _own_commands(
-        self, finished: Finished[S] | None, snapshots: Snapshots[S]
+        self, finished: Finished[S] | None, snapshots: Snapshots[S], remembered: float
     ) -> dict[type[msgspec.Struct], CarryOut]:
         """The frame's commands, which every service has."""
         archiver = Archiver(
@@ -190,6 +191,7 @@ class Service(Generic[S]):
             finished=finished or (lambda _: None),
             candidates=Candidates(self.log, lambda: self.model, finished or (lambda _: None)),
             forget=snapshots.forget,
+            remembered=remembered,
         )
         eraser = Eraser(self.log, self.removals)
         return {ERASE[self.name]: eraser, ARCHIVE[self.name]: archiver}
@@ -332,6 +334,8 @@ class Service(Generic[S]):
 
     async def _history(self, params: HistoryOf) -> Answer:
         records = await self._whole(params.id)
+        if not records and params.archive:
+            records = await self._segments.search(params.id)
         if not records:
             raise NotFound(f"{self.name} knows no {params.id!r}.", id=params.id)
         return self._entries(records, records[-1].sequence)

@@ -52,6 +52,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention_interval: Annotated[
         float, msgspec.Meta(ge=1, description="seconds between two looks for what is to go there")
     ] = 600.0
+    archive_memory: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0,
+            description="days that the log remembers what went there, so that its id leads to it; "
+            "after that only a search of the archive does; 0: for ever",
+        ),
+    ] = 90.0
     secret: Annotated[
         str, msgspec.Meta(description="signs access tokens; empty: one kept in the data directory")
     ] = ""

@@ -12,12 +12,19 @@ from penstock.infra.bus import Bus
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.sender import Sender
 
+SEARCH = 3600.0  # seconds that reading a whole archive may take
 Histories = dict[str, list[HistoryEntry]]
 
 
-async def histories(bus: Bus, services: Iterable[str], id: str) -> Histories:
-    """Every event of `id` in each service that knows it; says which services do not answer."""
-    return await _asked(bus, services, "history", lambda _: HistoryOf(id=id))
+async def histories(
+    bus: Bus, services: Iterable[str], id: str, *, archive: bool = False
+) -> Histories:
+    """Every event of `id` in each service that knows it; says which services do not answer.
+
+    With `archive` those that do not know it search their whole archive.
+    """
+    asked = HistoryOf(id=id, archive=archive)
+    return await _asked(bus, services, "history", lambda _: asked, SEARCH if archive else None)
 
 
 async def flow(
@@ -40,13 +47,19 @@ async def flow(
 
 
 async def _asked(
-    bus: Bus, services: Iterable[str], name: str, question: Callable[[str], Question]
+    bus: Bus,
+    services: Iterable[str],
+    name: str,
+    question: Callable[[str], Question],
+    timeout: float | None = None,
 ) -> Histories:
     sender = Sender(bus)
 
     async def ask(service: str) -> tuple[str, list[HistoryEntry]]:
         try:
-            entries, _ = await sender.ask(service, name, question(service), list[HistoryEntry])
+            entries, _ = await sender.ask(
+                service, name, question(service), list[HistoryEntry], timeout=timeout
+            )
         except NotFound:
             return service, []
         except Unavailable as error:

@@ -23,7 +23,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add the command to the parser."""
     parser = commands.add_parser(
         "history",
-        usage="penstock history [-h] [--at AT] [--json] [SERVICE] ID",
+        usage="penstock history [-h] [--at AT] [--archive] [--json] [SERVICE] ID",
         help="tell every event of an aggregate: what, who, why, when",
         description="Tells every event of the aggregate ID, of one service or of all that know it. "
         "A document of exports is document:KIND/ID, an inbox user:NAME, a channel channel:NAME.",
@@ -34,6 +34,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="only what had happened then, and the state that it gives; a stream sequence (with a "
         "SERVICE) or a time such as 2026-01-31T09:30:00Z",
     )
+    parser.add_argument(
+        "--archive",
+        action="store_true",
+        help="search the whole archive for an id that nothing leads to any more; takes long",
+    )
     parser.add_argument("--json", action="store_true", help="the events as JSON")
     parser.set_defaults(run=run)
 
@@ -42,7 +47,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     """See the module."""
     services, id = _wanted(options.names)
     at = _checked(options.at, services)
-    found, states = asyncio.run(_find(settings, services, id, at))
+    found, states = asyncio.run(_find(settings, services, id, at, options.archive))
     if options.json:
         entries = [entry for part in found.values() for entry in part]
         shown = {"events": entries, **({"states": states} if at else {})}
@@ -92,11 +97,11 @@ def _moment(at: str) -> datetime:
 
 
 async def _find(
-    settings: Settings, services: tuple[str, ...], id: str, at: str | None
+    settings: Settings, services: tuple[str, ...], id: str, at: str | None, archive: bool
 ) -> tuple[Histories, dict[str, object]]:
     """The events that had happened, and with `at` the states that they gave. Raises NotFound."""
     async with connected(settings) as bus:
-        found = await histories(bus, services, id)
+        found = await histories(bus, services, id, archive=archive)
         if at is None:
             told, states = found, {}
         else:
