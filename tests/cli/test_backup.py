@@ -102,7 +102,8 @@ def folded(service: str, log: list[Recorded]) -> dict[str, Any]:
 
 def viewed(data: Path, service: str) -> dict[str, Any]:
     """The same as the running service's view has it."""
-    db = apsw.Connection(str(data / "views" / f"{service}.sqlite"), apsw.SQLITE_OPEN_READONLY)
+    [view] = (data / "views").glob(f"{service}.*.sqlite")
+    db = apsw.Connection(str(view), apsw.SQLITE_OPEN_READONLY)
     rows: Any = db.execute("SELECT id, state FROM aggregate").fetchall()
     db.close()
     return {id: msgspec.json.decode(state) for id, state in rows}

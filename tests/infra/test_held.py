@@ -117,7 +117,7 @@ class System:
 
     async def buried(self, name: str = "one") -> None:
         """Wait until an instance has seen to it that each hold has its letter."""
-        path = self.directory / name / "views" / f"{SERVICE}.sqlite"
+        path = self.directory / name / "views" / f"{SERVICE}.1.sqlite"
         async with asyncio.timeout(10):
             while rows(path, "SELECT id FROM held WHERE NOT buried"):
                 await asyncio.sleep(0.02)
@@ -290,7 +290,7 @@ async def test_a_crash_before_its_letter_is_stored_is_made_good_by_the_next_star
         await system.buried()
     # As it is right after the hold was committed: no letter, and not marked as buried.
     await system.bus.api(f"STREAM.PURGE.{system.bus.subjects.stream('dead')}")
-    path = tmp_path / "one" / "views" / f"{SERVICE}.sqlite"
+    path = tmp_path / "one" / "views" / f"{SERVICE}.1.sqlite"
     rows(path, "UPDATE held SET buried = 0")
     await system.start(Code())
     assert len(await system.letters(1)) == 1
@@ -317,7 +317,7 @@ async def test_a_tombstone_ends_the_hold_since_nothing_before_it_counts(system: 
     end = await system.append(told("a", 4), tombstone, created("a"), told("a", 2, "anew"))
     state, answer = await system.get(host, "a", end)
     assert (state.message, answer.held, answer.revision) == ("anew", 0, end)
-    path = system.directory / "one" / "views" / f"{SERVICE}.sqlite"
+    path = system.directory / "one" / "views" / f"{SERVICE}.1.sqlite"
     assert rows(path, "SELECT * FROM held") == []
 
 

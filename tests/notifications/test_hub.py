@@ -11,7 +11,8 @@ import pytest
 
 from penstock.contracts.envelope import wrap
 from penstock.contracts.notifications import BroadcastSent, FeedState
-from penstock.infra.read_model import Folded, ReadModel
+from penstock.infra.live_view import LiveView
+from penstock.infra.read_model import Folded
 from penstock.notifications.hub import CHUNK, Hub
 from penstock.notifications.views import InboxView
 
@@ -38,8 +39,8 @@ class Page:
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Iterator[ReadModel[FeedState]]:
-    opened = ReadModel(tmp_path / "view.sqlite", InboxView(), FeedState)
+def model(tmp_path: Path) -> Iterator[LiveView[FeedState]]:
+    opened = LiveView(tmp_path, "notifications", InboxView(), FeedState)
     opened.write([folded(4)], 4)
     yield opened
     opened.close()
@@ -52,7 +53,7 @@ def folded(sequence: int, text: str = "") -> Folded[FeedState]:
     return Folded(sequence, event, data, FeedState(id=FEED))
 
 
-async def test_each_reader_gets_what_it_does_not_have(model: ReadModel[FeedState]) -> None:
+async def test_each_reader_gets_what_it_does_not_have(model: LiveView[FeedState]) -> None:
     hub = Hub(model)
     level, ahead, done, replaying = Page(4), Page(7), Page(9), Page(2, is_live=False)
     for reader in (level, ahead, done, replaying):
@@ -64,7 +65,7 @@ async def test_each_reader_gets_what_it_does_not_have(model: ReadModel[FeedState
     assert (done.writes, replaying.writes) == ([], [])
 
 
-async def test_a_burst_is_written_in_chunks_of_whole_frames(model: ReadModel[FeedState]) -> None:
+async def test_a_burst_is_written_in_chunks_of_whole_frames(model: LiveView[FeedState]) -> None:
     hub, reader = Hub(model), Page(4)
     await hub.join(reader, FEED, "news")
     hub.publish([folded(sequence, "x" * 30_000) for sequence in range(5, 10)])
@@ -73,7 +74,7 @@ async def test_a_burst_is_written_in_chunks_of_whole_frames(model: ReadModel[Fee
     assert all(len(write) <= CHUNK for write in reader.writes)
 
 
-async def test_who_has_left_gets_nothing_more(model: ReadModel[FeedState]) -> None:
+async def test_who_has_left_gets_nothing_more(model: LiveView[FeedState]) -> None:
     hub, gone, here = Hub(model), Page(4), Page(4)
     for reader in (gone, here):
         await hub.join(reader, FEED, "news")

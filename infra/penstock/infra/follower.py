@@ -61,6 +61,7 @@ class Follower:
         self._subject = subject
         self.sequence = after
         self.problem: str | None = None  # why it cannot follow now
+        self._pending = 0
         self._buffer: list[Followed] = []
         self._news = asyncio.Event()
         self._broken = True
@@ -91,6 +92,12 @@ class Follower:
                 await self._bus.api(f"CONSUMER.DELETE.{self._stream}.{consumer}", timeout=1)
             except PenstockError as error:
                 log.debug("consumer %s is gone already: %s", consumer, error)
+
+    async def open(self) -> int:
+        """Begin, however long it takes; how many messages stand behind `sequence` now."""
+        while self._stale():
+            await self._restart()
+        return self._pending
 
     async def batch(self) -> list[Followed]:
         """The messages that came since the last call; waits for at least one.
@@ -146,7 +153,7 @@ class Follower:
         request = {"stream_name": self._stream, "config": config}
         self._connection = self._bus.connections
         reply = await self._bus.api(f"CONSUMER.CREATE.{self._stream}", request, timeout=CREATE)
-        self._consumer = reply["name"]
+        self._consumer, self._pending = reply["name"], reply["num_pending"]
         self._position = self._open_pulls = 0
         self._heard = asyncio.get_running_loop().time()
         self._broken = False

@@ -46,16 +46,22 @@ class Held:
     """The held aggregates of one view, for the projector's thread only.
 
     `db` is the view's writing connection. Also kept in memory, by id: every event asks. `news`:
-    something was held since somebody set it to False.
+    something was held since somebody set it to False. `counted`: it is the service's metric.
     """
 
-    def __init__(self, db: apsw.Connection, service: str) -> None:
-        self.db = db
+    def __init__(self, db: apsw.Connection, service: str, *, counted: bool = True) -> None:
         self._service = service
-        self.ids = {id for (id,) in db.execute("SELECT id FROM held")}
-        self.news = False
+        self._counted = counted
         self._tombstones = {type_of(s[service]).unversioned for s in (ERASED, ARCHIVED)}
         self._trying: str | None = None
+        self.move(db)
+        self.news = False
+
+    def move(self, db: apsw.Connection) -> None:
+        """Go on with the holds of another view, some of which may have no letter."""
+        self.db = db
+        self.ids = {id for (id,) in db.execute("SELECT id FROM held")}
+        self.news = True
         self._count()
 
     def free(self, batch: Sequence[Followed]) -> list[Followed]:
@@ -137,7 +143,8 @@ class Held:
             )
 
     def _count(self) -> None:
-        HELD.labels(self._service).set(len(self.ids))
+        if self._counted:
+            HELD.labels(self._service).set(len(self.ids))
 
 
 def find(db: apsw.Connection, id: str) -> Hold | None:

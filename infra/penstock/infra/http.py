@@ -28,6 +28,7 @@ from penstock.infra.service import Service
 
 log = logging.getLogger(__name__)
 
+SEQUENCE = "Penstock-Sequence"  # the header with what an answer from a view reflects
 MAX_BODY = 8 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
 
@@ -142,7 +143,7 @@ def _query(endpoint: Endpoint) -> Handler:
         except msgspec.ValidationError as error:
             raise invalid(error, f"The query {endpoint.name}") from error
         answer = await endpoint.ask(params)
-        headers = {"Penstock-Sequence": str(answer.sequence)}
+        headers = {SEQUENCE: str(answer.sequence)}
         if answer.held:
             headers["Penstock-Held"] = str(answer.held)
         return _json(answer, headers=headers)
@@ -155,7 +156,8 @@ async def _problem_details(request: web.Request, handler: Handler) -> web.Stream
     try:
         return await handler(request)
     except PenstockError as error:
-        return _problem(error.problem(request.path))
+        told = {SEQUENCE: str(error.fields["sequence"])} if "sequence" in error.fields else None
+        return _problem(error.problem(request.path), headers=told)
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Generic, TypeVar
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Generic, ParamSpec, TypeVar
 
 import apsw
 
@@ -20,17 +21,21 @@ from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import PenstockError, Timeout
 from penstock.infra.aggregate import Evolve, Tombstone
 from penstock.infra.bus import Bus
+from penstock.infra.catch_up import CatchUp
 from penstock.infra.dead_letters import told
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.follower import Followed, Follower
 from penstock.infra.held import Held, aggregate_of
 from penstock.infra.holding import Holding
+from penstock.infra.live_view import LiveView
 from penstock.infra.read_model import Ended, Folded, ReadModel
 from penstock.infra.telemetry import FOLDED, LAG, SEQUENCE
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
+T = TypeVar("T")
+P = ParamSpec("P")
 RETRY = 1.0  # seconds until folding is tried again after the disk or the bus failed
 # What SQLite says about what it was given; all else that it says is about the disk.
 EVENTS_FAULT = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
@@ -38,13 +43,23 @@ Listener = Callable[[Sequence[Folded[S] | Ended]], None]
 
 
 class Projector(Generic[S]):
-    """Keeps one read model in step with one event log, from `start` to `stop`."""
+    """Keeps one read model in step with one event log, from `start` to `stop`.
+
+    `lag` is how many events the log has that the view has not; None until that is known. One that
+    folds `aside`, of the same log as another, is no part of the service's metrics.
+    """
 
     def __init__(
-        self, bus: Bus, event_log: JetStreamEventLog, model: ReadModel[S], evolve: Evolve[S]
+        self,
+        bus: Bus,
+        event_log: JetStreamEventLog,
+        model: ReadModel[S] | LiveView[S],
+        evolve: Evolve[S],
+        *,
+        aside: bool = False,
     ) -> None:
         self.sequence = model.checkpoint
-        self.lag = 0
+        self.lag: int | None = None
         self.failure: Exception | None = None
         self.follower: Follower | None = None
         self._log = event_log
@@ -56,10 +71,11 @@ class Projector(Generic[S]):
         self._listeners: list[Listener[S]] = []
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
-        self._held = Held(model.writer, event_log.service)
+        self._held = Held(model.writer, event_log.service, counted=not aside)
         self.holding = Holding(
             bus, event_log, self._held, self._thread, self._turn, self._fold_behind
         )
+        self._catch_up = CatchUp(event_log.service)
 
     def start(self) -> None:
         """Begin folding behind the checkpoint."""
@@ -109,12 +125,33 @@ class Projector(Generic[S]):
             if not self._watchers[id]:
                 del self._watchers[id]
 
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[int]:
+        """Nothing is folded while the block runs; the sequence that the model stands at."""
+        async with self._turn:
+            yield self._model.checkpoint
+
+    async def go_over(self) -> None:
+        """The model is another one now, see `LiveView.replace`; to be called while `paused`."""
+        await self._in_thread(self._held.move, self._model.writer)
+        self.holding.bury()
+
+    async def fold(self, batch: list[Followed]) -> list[Folded[S] | Ended]:
+        """Fold a batch into the model and tell nobody; what was folded, and not held back.
+
+        Raises apsw.Error if it cannot be written.
+        """
+        return await self._in_thread(self._fold, batch)
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        call = partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 # Part of a batch may have been committed before it failed.
-                self.sequence = await loop.run_in_executor(self._thread, self._checkpoint)
+                self.sequence = await self._in_thread(self._checkpoint)
                 async with self._log.follower(after=self.sequence) as self.follower:
                     await self._follow(self.follower)
             except (apsw.Error, PenstockError) as error:
@@ -126,22 +163,20 @@ class Projector(Generic[S]):
         return self._model.checkpoint
 
     async def _follow(self, follower: Follower) -> None:
+        self._behind(await follower.open())
         while True:
             batch = await follower.batch()
             async with self._turn:
-                folded = await self._in_thread(batch)
+                folded = await self.fold(batch)
+                self.holding.bury()
                 self._advance(batch[-1])
                 self._tell(folded)
 
     async def _fold_behind(self, batch: list[Followed]) -> None:
         """Fold events that were held back, behind the checkpoint."""
-        self._tell(await self._in_thread(batch))
-
-    async def _in_thread(self, batch: list[Followed]) -> list[Folded[S] | Ended]:
-        loop = asyncio.get_running_loop()
-        folded = await loop.run_in_executor(self._thread, self._fold, batch)
+        folded = await self.fold(batch)
         self.holding.bury()
-        return folded
+        self._tell(folded)
 
     def _fold(self, batch: list[Followed]) -> list[Folded[S] | Ended]:
         """Fold a batch in one transaction; if that fails, one by one to find what fails."""
@@ -186,10 +221,14 @@ class Projector(Generic[S]):
 
     def _advance(self, last: Followed) -> None:
         service = self._log.service
-        self.sequence, self.lag = last.sequence, last.pending
-        self.failure = None
+        self.sequence, self.failure = last.sequence, None
+        self._behind(last.pending)
         SEQUENCE.labels(service).set(self.sequence)
-        LAG.labels(service).set(self.lag)
+
+    def _behind(self, lag: int) -> None:
+        self.lag = lag
+        self._catch_up.note(lag)
+        LAG.labels(self._log.service).set(lag)
 
     def _tell(self, folded: Sequence[Folded[S] | Ended]) -> None:
         FOLDED.labels(self._log.service).inc(len(folded))

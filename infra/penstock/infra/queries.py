@@ -109,7 +109,7 @@ class QueryResponder:
         except msgspec.DecodeError as error:
             return Answer(problem=invalid(error, f"The query {name}").problem())
         except PenstockError as error:
-            return Answer(problem=error.problem())
+            return Answer(sequence=error.fields.get("sequence", 0), problem=error.problem())
         except Exception as error:
             log.exception("%s: the query %s failed", self._service, name)
             failed = PenstockError(f"The query failed: {type(error).__name__}; see the log.")

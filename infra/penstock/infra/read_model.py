@@ -1,23 +1,23 @@
 """A service's read model: one SQLite file with the folded state of every aggregate.
 
 A view and its checkpoint commit in one transaction. The file is a cache of the stream: when its
-schema changed, or it is missing or damaged, it is made anew. Never written but by the projector.
+schema changed, or it is missing or damaged, it is made anew; what another schema left cannot be
+asked meanwhile. Never written but by its projector.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from types import UnionType
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 import apsw
 import msgspec
@@ -26,9 +26,9 @@ from penstock.contracts.envelope import Envelope
 from penstock.contracts.lifecycle import Archived, Erased
 from penstock.infra import held
 from penstock.infra.aggregate import Tombstone
+from penstock.infra.comparison import Compared, Row, ordinary_tables
 from penstock.infra.snapshots import schema_of
-
-log = logging.getLogger(__name__)
+from penstock.infra.view_files import connect, fingerprint, put_stamp, remove, stamp_of
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -71,6 +71,8 @@ class View(Generic[S]):
     """What a service keeps beside the state of its aggregates; most need not override anything.
 
     `schema` is the DDL of its own tables; a change of it, or of `version`, folds from the start.
+    It serves several read models at a time, one that answers and one that is being rebuilt: what
+    it keeps in memory it keeps by connection, until `release`.
     """
 
     schema = ""
@@ -82,29 +84,49 @@ class View(Generic[S]):
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
         """Delete every row about these aggregates from the own tables, in the same transaction."""
 
+    def compared(self, db: apsw.Connection) -> list[Compared]:
+        """What every fold of the same events has in common: all ordinary tables, row by row.
+
+        To be overridden where a table has what differs by nature, such as a row's number.
+        """
+        return ordinary_tables(db)
+
+    def release(self, db: apsw.Connection) -> None:
+        """Let go of what was kept for a connection, which is about to be closed."""
+
 
 class ReadModel(Generic[S]):
-    """The database. `read` runs on its own connections and threads, so that it never waits."""
+    """The database. `read` runs on its own connections and threads, so that it never waits.
+
+    With `whole` false it is made anew, and is not the view until `stamp` says so.
+    """
 
     def __init__(
-        self, path: Path, view: View[S], state: type[S] | UnionType, *, salt: str = ""
+        self,
+        path: Path,
+        view: View[S],
+        state: type[S] | UnionType,
+        *,
+        salt: str = "",
+        whole: bool = True,
     ) -> None:
         self.path = path
         self.view = view
         self._schema = FRAME_SCHEMA + view.schema
-        self._fingerprint = _fingerprint(self._schema, schema_of(state, view.version), salt)
+        self._stamp = stamp_for(view, state, salt)
         self.decode: Callable[[bytes], S] = msgspec.json.Decoder(state).decode
         self._encode = msgspec.json.Encoder().encode
         self._states: OrderedDict[str, S] = OrderedDict()
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix=f"read-{path.stem}")
         self._opened: list[apsw.Connection] = []
-        self._db = self._open_or_remake()
+        self._db = self._open_or_remake() if whole else self._make()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, once those who read now have what they asked for."""
         self._readers.shutdown()
         for connection in [*self._opened, self._db]:
+            self.view.release(connection)
             connection.close()
 
     # -- writing: the projector's thread only ------------------------------------------------
@@ -192,13 +214,16 @@ class ReadModel(Generic[S]):
 
     # -- reading -----------------------------------------------------------------------------
 
-    async def read(
+    def read(
         self,
         question: Callable[Concatenate[apsw.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> tuple[int, T]:
-        """Run `question` in one read transaction: the sequence it reflects, and its result."""
+    ) -> Awaitable[tuple[int, T]]:
+        """Run `question` in one read transaction: the sequence it reflects, and its result.
+
+        It is in hand on return, so that it is answered even if `close` is called before the await.
+        """
 
         def run() -> tuple[int, T]:
             db = self._reader()
@@ -208,7 +233,7 @@ class ReadModel(Generic[S]):
             finally:
                 db.execute("ROLLBACK")
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        return asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     def aggregate(self, db: apsw.Connection, id: str) -> tuple[int, S] | None:
         """An aggregate's revision and state, for use in `read`."""
@@ -228,30 +253,65 @@ class ReadModel(Generic[S]):
 
     def _reader(self) -> apsw.Connection:
         if not hasattr(self._local, "db"):
-            self._local.db = _connect(self.path, apsw.SQLITE_OPEN_READWRITE)
+            self._local.db = connect(self.path, apsw.SQLITE_OPEN_READWRITE)
             self._local.db.execute("PRAGMA query_only = 1")
             self._opened.append(self._local.db)
         db: apsw.Connection = self._local.db
         return db
 
+    # -- comparing ---------------------------------------------------------------------------
+
+    @contextmanager
+    def snapshot(self) -> Iterator[tuple[int, apsw.Connection]]:
+        """A connection that sees the view as it is now while the block runs, and its sequence."""
+        with closing(connect(self.path, apsw.SQLITE_OPEN_READWRITE)) as db:
+            db.execute("PRAGMA query_only = 1; BEGIN")
+            yield checkpoint(db), db
+
+    def compared(self, db: apsw.Connection) -> list[Compared]:
+        """What `verify` compares, for use in `snapshot`."""
+        frame = {
+            "aggregate": Compared(
+                "aggregate",
+                "SELECT id, sequence, state FROM aggregate ORDER BY id",
+                same=self._same_state,
+            ),
+            # Not `archived_to`: of one that was erased from the archive the log tells nothing more.
+            "checkpoint": Compared("checkpoint", "SELECT one, sequence FROM checkpoint"),
+            # Not since when and with which words.
+            "held": Compared("held", "SELECT id, sequence FROM held ORDER BY id"),
+        }
+        return [frame.get(one.table, one) for one in self.view.compared(db)]
+
+    def _same_state(self, one: Row, other: Row) -> bool:
+        # The encoded state tells 5.0 from 5, as it was stored between two events or was not.
+        try:
+            states = [self.decode(cast("bytes", row[-1])) for row in (one, other)]
+        except (TypeError, msgspec.DecodeError):  # not even a state
+            return False
+        return one[:-1] == other[:-1] and states[0] == states[1]
+
     # -- opening -----------------------------------------------------------------------------
 
+    def stamp(self) -> None:
+        """Make this the view at the next start, whatever happens to the machine from here on."""
+        self._db.execute("PRAGMA synchronous = FULL")
+        put_stamp(self._db, self._stamp)
+        self._db.execute("PRAGMA synchronous = NORMAL")
+
     def _open_or_remake(self) -> apsw.Connection:
+        if stamp_of(self.path) == self._stamp:
+            return connect(self.path)
+        db = self._make()
+        put_stamp(db, self._stamp)
+        return db
+
+    def _make(self) -> apsw.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            db = _connect(self.path)
-            if _stamp(db) == self._fingerprint:
-                return db
-            db.close()
-        except (apsw.CorruptError, apsw.NotADBError):
-            log.warning("%s is damaged and is made anew from the events", self.path.name)
-        for suffix in ("", "-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        db = _connect(self.path)
+        remove(self.path)
+        db = connect(self.path)
         with db:
             db.execute(self._schema)
-            # Stamped last and in the same transaction: half a schema is never taken for a whole.
-            db.execute(f"PRAGMA user_version = {self._fingerprint}")
         return db
 
 
@@ -273,27 +333,6 @@ def revision(db: apsw.Connection, id: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _connect(
-    path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-) -> apsw.Connection:
-    db = apsw.Connection(str(path), flags=flags)
-    db.set_busy_timeout(5000)
-    # Fetched whole: after the first statement that gives a row, the others wait to be asked for.
-    db.execute(
-        # A checkpoint of the write-ahead log syncs the disk: every 32 MB is often enough.
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 8000;"
-        "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;"
-        # What is erased is overwritten, not only let go of.
-        "PRAGMA secure_delete = ON"
-    ).fetchall()
-    return db
-
-
-def _stamp(db: apsw.Connection) -> int:
-    stamp: int = db.execute("PRAGMA user_version").fetchone()[0]  # type: ignore[index]
-    return stamp
-
-
-def _fingerprint(*parts: str) -> int:
-    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") & 0x7FFF_FFFF or 1
+def stamp_for(view: View[Any], state: type[Any] | UnionType, salt: str) -> int:
+    """The stamp that a read model of `view` bears; `salt` is what else it depends on."""
+    return fingerprint(FRAME_SCHEMA + view.schema, schema_of(state, view.version), salt)

@@ -16,7 +16,7 @@ import msgspec
 from penstock.contracts.errors import PenstockError
 from penstock.contracts.lifecycle import ARCHIVE, Archiving
 from penstock.infra.event_log import JetStreamEventLog
-from penstock.infra.read_model import ReadModel
+from penstock.infra.live_view import LiveView
 from penstock.infra.retention_rules import cutoffs
 from penstock.infra.sender import Cause, Sender
 
@@ -100,7 +100,7 @@ class Candidates(Generic[S]):
     def __init__(
         self,
         event_log: JetStreamEventLog,
-        model: Callable[[], ReadModel[S]],
+        model: Callable[[], LiveView[S]],
         finished: Callable[[S], str | None],
     ) -> None:
         self._log = event_log

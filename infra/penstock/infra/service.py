@@ -6,8 +6,10 @@ Holds no domain; the six differ only in what they hand in here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Generic, Protocol, TypeVar
@@ -41,11 +43,13 @@ from penstock.infra.eraser import Eraser, Remove
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.held import held_back
 from penstock.infra.letter_count import LetterCount
+from penstock.infra.live_view import LiveView
 from penstock.infra.objects import Objects
 from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
-from penstock.infra.read_model import ReadModel, View, archived_to
+from penstock.infra.read_model import View, archived_to
 from penstock.infra.redriving import Redriving
+from penstock.infra.refold import Refold
 from penstock.infra.restored import AfterRestore, Reconcile
 from penstock.infra.retention import Candidates, Retention
 from penstock.infra.retention_rules import parse
@@ -53,6 +57,7 @@ from penstock.infra.routes import Route
 from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.snapshots import Snapshots
+from penstock.infra.view_verbs import view_verbs
 from penstock.infra.watchdog import Watchdog
 
 S = TypeVar("S")
@@ -145,17 +150,19 @@ class Service(Generic[S]):
             look_up=look_up,
             own=self._own_commands(finished, snapshots, frame.settings.archive_memory * DAY),
         )
-        self.model = ReadModel(
-            frame.views / f"{name}.sqlite",
+        self.model = LiveView(
+            frame.views,
+            name,
             view,
             state,
             salt=frame.bus.subjects.prefix + frame.generation + salt + _known_events(name),
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
+        refold = partial(Refold, self.log, evolve)
         self.verbs: dict[str, Verb] = {
-            # Looked up when it is asked: a view that is made anew has a projector of its own.
-            "release": Verb(Release, lambda asked: self.projector.holding.release_all(asked))  # noqa: PLW0108
+            "release": Verb(Release, self.projector.holding.release_all),
+            **view_verbs(self.model, self.projector, refold),
         }
         self.reconcile: Reconcile | None = None
         rules = parse(frame.settings.retention).get(name, {})
@@ -226,7 +233,9 @@ class Service(Generic[S]):
             found.append(self.projector.follower.problem)
         if self.projector.failure:
             found.append(f"its view cannot be written: {self.projector.failure}")
-        if self.projector.lag > BEHIND:
+        if self.projector.lag is None:
+            found.append("its view does not follow its log yet")
+        elif self.projector.lag > BEHIND:
             found.append(f"its view is {self.projector.lag} events behind")
         return [problem for problem in found if problem]
 
@@ -254,10 +263,10 @@ class Service(Generic[S]):
 
     def _bind(self, query: Query[Any]) -> Endpoint:
         async def ask(params: Question) -> Answer:
-            await self._reached(params)
-            sequence, (result, begins) = await self.model.read(
-                lambda db: (query.read(db, params), archived_to(db))
-            )
+            async with self._reached(params):
+                sequence, (result, begins) = await self.model.read(
+                    lambda db: (query.read(db, params), archived_to(db))
+                )
             data = msgspec.Raw(_encode(result))
             return Answer(sequence=sequence, archived_to=begins, data=data)
 
@@ -271,13 +280,27 @@ class Service(Generic[S]):
             summary=query.summary,
         )
 
-    async def _reached(self, params: Question) -> None:
+    @asynccontextmanager
+    async def _reached(self, params: Question) -> AsyncIterator[int]:
+        """Wait for the sequence that is asked for; the one that is there.
+
+        What the block raises tells it as well: not to be found is an answer too.
+        """
         await self.projector.reached(params.min_seq, min(params.wait, LONGEST_WAIT))
+        sequence = self.projector.sequence
+        try:
+            yield sequence
+        except PenstockError as error:
+            error.fields.setdefault("sequence", sequence)
+            raise
 
     async def _get(self, params: ById) -> Answer:
-        if params.at is not None:
-            return await self._get_at(params.id, params.at)
-        await self._reached(params)
+        async with self._reached(params):
+            if params.at is not None:
+                return await self._get_at(params.id, params.at)
+            return await self._get_now(params)
+
+    async def _get_now(self, params: ById) -> Answer:
         deadline = asyncio.get_running_loop().time() + min(params.wait, LONGEST_WAIT)
         while True:
             with self.projector.watching(params.id) as news:
@@ -333,20 +356,21 @@ class Service(Generic[S]):
                 return NotFound(otherwise, id=aggregate.id)
 
     async def _history(self, params: HistoryOf) -> Answer:
-        records = await self._whole(params.id)
-        if not records and params.archive:
-            records = await self._segments.search(params.id)
-        if not records:
-            raise NotFound(f"{self.name} knows no {params.id!r}.", id=params.id)
-        return self._entries(records, records[-1].sequence)
+        async with self._reached(params) as sequence:  # the log has it, and perhaps more
+            records = await self._whole(params.id)
+            if not records and params.archive:
+                records = await self._segments.search(params.id)
+            if not records:
+                raise NotFound(f"{self.name} knows no {params.id!r}.", id=params.id)
+            return self._entries(records, max(sequence, records[-1].sequence))
 
     async def _whole(self, id: str) -> Sequence[Recorded]:
         """Every event of one aggregate, also those in the archive."""
         return await whole((await self.log.load(id)).events, self._segments)
 
     async def _flow(self, params: FlowOf) -> Answer:
-        await self._reached(params)
-        sequence, numbers = await self.model.read(self.model.flow, params.id)
+        async with self._reached(params):
+            sequence, numbers = await self.model.read(self.model.flow, params.id)
         found = await asyncio.gather(*(self.log.get(number) for number in numbers))
         return self._entries([record for record in found if record], sequence)
 

@@ -17,14 +17,30 @@ from penstock.cli import (
     erase,
     flow,
     history,
+    rebuild,
     restore,
     serve,
     up,
+    verify,
 )
 from penstock.contracts.errors import PenstockError
 from penstock.infra.settings import read_settings
 
-COMMANDS = (up, serve, demo, history, flow, erase, dead, backup, restore, config, doctor)
+COMMANDS = (
+    up,
+    serve,
+    demo,
+    history,
+    flow,
+    erase,
+    dead,
+    rebuild,
+    verify,
+    backup,
+    restore,
+    config,
+    doctor,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,8 +14,8 @@ from penstock.contracts.exports import ExportFile, ExportState
 from penstock.exports.domain import State
 from penstock.exports.filenames import content_disposition
 from penstock.exports.ranges import Part, matches, wanted
+from penstock.infra.live_view import LiveView
 from penstock.infra.objects import Objects
-from penstock.infra.read_model import ReadModel
 from penstock.infra.routes import Handler, Reply, Route
 
 _FILE = {
@@ -31,7 +31,7 @@ REPLIES: Mapping[int, Reply] = {
 }
 
 
-def file_route(model: ReadModel[State], objects: Objects) -> Route:
+def file_route(model: LiveView[State], objects: Objects) -> Route:
     """`GET /exports/{id}/file`."""
     return Route(
         name="file",
@@ -50,7 +50,7 @@ def file_route(model: ReadModel[State], objects: Objects) -> Route:
     )
 
 
-def file_handler(model: ReadModel[State], objects: Objects) -> Handler:
+def file_handler(model: LiveView[State], objects: Objects) -> Handler:
     """Answers `GET /exports/{id}/file`: 200, 206, 304, 404, 409 before the end, 416, 424 if failed.
 
     The ETag is the SHA-256: with If-Range a broken download goes on where it stopped.
@@ -72,7 +72,7 @@ def file_handler(model: ReadModel[State], objects: Objects) -> Handler:
     return handle
 
 
-async def _file(model: ReadModel[State], id: str) -> ExportFile:
+async def _file(model: LiveView[State], id: str) -> ExportFile:
     _, found = await model.read(model.aggregate, id)
     state = found[1] if found else None
     if not isinstance(state, ExportState):

@@ -20,7 +20,7 @@ from penstock.contracts.jobs import JobReady, JobReleased, JobStarted, JobState
 from penstock.infra.bus import Bus, Stored
 from penstock.infra.decider import Aggregate, Load
 from penstock.infra.event_log import EventLog
-from penstock.infra.read_model import ReadModel
+from penstock.infra.live_view import LiveView
 from penstock.jobs.dispatch import Dispatch
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Reconciler:
         self,
         bus: Bus,
         event_log: EventLog,
-        model: Callable[[], ReadModel[JobState]],
+        model: Callable[[], LiveView[JobState]],
         load: Load[JobState],
         dispatch: Dispatch,
     ) -> None:

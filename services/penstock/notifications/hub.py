@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from penstock.contracts.notifications import FeedState
-from penstock.infra.read_model import Ended, Folded, ReadModel
+from penstock.infra.live_view import LiveView
+from penstock.infra.read_model import Ended, Folded
 from penstock.notifications.frames import event_message, text_frame
 
 CHUNK = 64 * 1024  # bytes written to a socket at a time
@@ -40,7 +41,7 @@ class Topic:
 class Hub:
     """All topics of a gateway."""
 
-    def __init__(self, model: ReadModel[FeedState]) -> None:
+    def __init__(self, model: LiveView[FeedState]) -> None:
         self._model = model
         self._topics: dict[str, Topic] = {}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import apsw
+import numpy as np
 
 from penstock.contracts.search import (
     DocumentState,
@@ -13,11 +15,43 @@ from penstock.contracts.search import (
     SearchHits,
     SearchQuery,
 )
+from penstock.infra.comparison import Compared, Row, ordinary_tables
 from penstock.infra.queries import Query
 from penstock.infra.read_model import Folded, View
 from penstock.search.engines.documents import Highlighting, Hit, IndexedDocument, IndexQuery
 from penstock.search.engines.embedding import Embedder
 from penstock.search.engines.sqlite import SCHEMA, SqliteIndex, SqliteSearcher
+
+
+def _same_passages(one: Row, other: Row) -> bool:
+    """The last digits of a vector depend on the processor and on NumPy's version."""
+    try:
+        here, there = (np.frombuffer(cast("bytes", row[2]), dtype="<f4") for row in (one, other))
+    except (TypeError, ValueError):  # not even vectors
+        return False
+    return one[1] == other[1] and here.shape == there.shape and np.allclose(here, there, atol=1e-5)
+
+
+NUMBERED = ("indexed_document", "indexed_passages", "indexed_field", "index_change")
+BY_ID = (
+    Compared(
+        "indexed_document",
+        "SELECT id, title, content, metadata, sequence FROM indexed_document ORDER BY id",
+    ),
+    Compared(
+        "indexed_passages",
+        "SELECT id, starts, vectors FROM indexed_passages"
+        " LEFT JOIN indexed_document ON number = document ORDER BY id",
+        same=_same_passages,
+    ),
+    Compared(
+        "indexed_field",
+        "SELECT id, path, kind, value, listed FROM indexed_field"
+        " LEFT JOIN indexed_document ON number = document ORDER BY 1, 2, 3, 4, 5",
+        keys=5,
+    ),
+    Compared("indexed_text", "SELECT term, doc, cnt FROM indexed_word ORDER BY term"),
+)
 
 
 class SearchView(View[DocumentState]):
@@ -27,7 +61,7 @@ class SearchView(View[DocumentState]):
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self._index: SqliteIndex | None = None
+        self._indexes: dict[apsw.Connection, SqliteIndex] = {}
         self._searchers: dict[apsw.Connection, SqliteSearcher] = {}
 
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[DocumentState]]) -> None:
@@ -45,10 +79,20 @@ class SearchView(View[DocumentState]):
         index.delete(ids)
         index.compact()
 
+    def compared(self, db: apsw.Connection) -> list[Compared]:
+        """See View.compared. A document's number is another in each fold: its id stands for it."""
+        return [*ordinary_tables(db, but=NUMBERED), *BY_ID]
+
+    def release(self, db: apsw.Connection) -> None:
+        """See View.release: the vectors of every passage hang on a searcher."""
+        self._indexes.pop(db, None)
+        self._searchers.pop(db, None)
+
     def _written(self, db: apsw.Connection) -> SqliteIndex:
-        if self._index is None:
-            self._index = SqliteIndex(db, self._embedder)
-        return self._index
+        index = self._indexes.get(db)
+        if index is None:
+            index = self._indexes[db] = SqliteIndex(db, self._embedder)
+        return index
 
     def search(self, db: apsw.Connection, query: SearchQuery) -> SearchHits:
         """Answer a query on a reader's connection, which keeps its vectors from query to query."""

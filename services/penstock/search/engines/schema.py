@@ -17,6 +17,8 @@ CREATE TABLE IF NOT EXISTS indexed_document (
 CREATE VIRTUAL TABLE IF NOT EXISTS indexed_text USING fts5 (
     title, content, content='', contentless_delete=1, tokenize='{" ".join(TOKENIZER)}'
 );
+-- Which words stand in how many documents, read from the index above: for comparing two of them.
+CREATE VIRTUAL TABLE IF NOT EXISTS indexed_word USING fts5vocab (indexed_text, 'row');
 -- One row for each document: where its passages start, int64, and their vectors, float32, each
 -- little-endian and one after the other.
 CREATE TABLE IF NOT EXISTS indexed_passages (
