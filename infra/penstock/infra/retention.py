@@ -100,11 +100,11 @@ class Candidates(Generic[S]):
     def __init__(
         self,
         event_log: JetStreamEventLog,
-        model: Callable[[], LiveView[S]],
+        view: LiveView[S],
         finished: Callable[[S], str | None],
     ) -> None:
         self._log = event_log
-        self._model = model
+        self._view = view
         self._finished = finished
 
     async def __call__(self, before: dict[str, datetime]) -> AsyncIterator[str]:
@@ -114,9 +114,9 @@ class Candidates(Generic[S]):
         end = await self._log.sequence_at(max(before.values()))
         after = ""
         while True:
-            _, page = await self._model().read(_page, after, end)
+            _, page = await self._view.read(_page, after, end)
             for id, state in page:
-                if self._finished(self._model().decode(state)) in before:
+                if self._finished(self._view.decode(state)) in before:
                     yield id
             if len(page) < PAGE:
                 return

@@ -5,10 +5,7 @@ Holds no domain; the six differ only in what they hand in here.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import UnionType
@@ -17,41 +14,36 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from aiohttp import web
 
-from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
 from penstock.contracts.control import Release
-from penstock.contracts.envelope import Envelope, messages, unwrap
-from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
-from penstock.contracts.lifecycle import ARCHIVE, ERASE, Archived, Erased
-from penstock.infra.aggregate import Aggregate, Folder
+from penstock.contracts.envelope import messages
+from penstock.infra.aggregate import Folder
+from penstock.infra.answering import Answering
 from penstock.infra.archive import Archive
-from penstock.infra.archiver import Archiver, Finished, whole
+from penstock.infra.archiver import Finished
 from penstock.infra.bus import Bus
 from penstock.infra.command_consumer import CommandConsumer
 from penstock.infra.control import Control, Verb
 from penstock.infra.decider import (
-    CarryOut,
     Decide,
     Decider,
     Effect,
     Evolve,
     LookUp,
-    archived,
-    erased,
 )
 from penstock.infra.decisions import Decisions
-from penstock.infra.eraser import Eraser, Remove
-from penstock.infra.event_log import JetStreamEventLog, Recorded
-from penstock.infra.held import held_back
+from penstock.infra.endings import from_archive, never, own_commands
+from penstock.infra.eraser import Remove
+from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.letter_count import LetterCount
 from penstock.infra.live_view import LiveView
 from penstock.infra.objects import Objects
 from penstock.infra.projector import Projector
-from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query, QueryResponder
-from penstock.infra.read_model import View, archived_to
+from penstock.infra.queries import Query, QueryResponder
+from penstock.infra.read_model import View
 from penstock.infra.redriving import Redriving
 from penstock.infra.refold import Refold
 from penstock.infra.restored import AfterRestore, Reconcile
-from penstock.infra.retention import Candidates, Retention
+from penstock.infra.retention import Retention
 from penstock.infra.retention_rules import parse
 from penstock.infra.routes import Route
 from penstock.infra.sender import Sender
@@ -122,24 +114,31 @@ class Service(Generic[S]):
         queries: Sequence[Query[Any]] = (),
         effect: Effect[S] | None = None,
         look_up: LookUp[S] | None = None,
-        finished: Finished[S] | None = None,
+        finished: Finished[S] = never,
         final: tuple[str, ...] = (),
         salt: str = "",
     ) -> None:
         self.name = name
         self.bus = frame.bus
         self.log = JetStreamEventLog(frame.bus, name, durability=frame.settings.durability)
-        self._folder = Folder(evolve)
+        folder = Folder(evolve)
         view = view or View()
         decisions = Decisions(self.log)
         snapshots = Snapshots(frame.bus, name, state, version=view.version)
-        self._segments = Archive(Objects(frame.bus), name)
+        segments = Archive(Objects(frame.bus), name)
         self.removals: list[Remove] = [
-            self._from_archive,
+            from_archive(segments),
             lambda command, _: decisions.forget(command.subject),
             lambda command, _: snapshots.erase(command.subject),
             lambda command, _: Redriving(frame.bus).forget(name, command.subject),
         ]
+        self.model = LiveView(
+            frame.views,
+            name,
+            view,
+            state,
+            salt=frame.bus.subjects.prefix + frame.generation + salt + _known_events(name),
+        )
         self.decider = Decider(
             self.log,
             decide,
@@ -148,14 +147,16 @@ class Service(Generic[S]):
             snapshots=snapshots,
             effect=effect,
             look_up=look_up,
-            own=self._own_commands(finished, snapshots, frame.settings.archive_memory * DAY),
-        )
-        self.model = LiveView(
-            frame.views,
-            name,
-            view,
-            state,
-            salt=frame.bus.subjects.prefix + frame.generation + salt + _known_events(name),
+            own=own_commands(
+                self.log,
+                self.model,
+                folder,
+                segments=segments,
+                snapshots=snapshots,
+                finished=finished,
+                remembered=frame.settings.archive_memory * DAY,
+                removals=self.removals,
+            ),
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
@@ -183,31 +184,17 @@ class Service(Generic[S]):
         ]
         self.routes: list[Route] = []
         self.on_shutdown: list[Callable[[web.Application], Awaitable[None]]] = []
-        self._state = state
-        self.endpoints = [*map(self._bind, queries), *self._common()]
-        self._responder = QueryResponder(frame.bus, name, self.endpoints)
-
-    def _own_commands(
-        self, finished: Finished[S] | None, snapshots: Snapshots[S], remembered: float
-    ) -> dict[type[msgspec.Struct], CarryOut]:
-        """The frame's commands, which every service has."""
-        archiver = Archiver(
+        answering = Answering(
             self.log,
-            self._segments,
-            self._folder,
-            finished=finished or (lambda _: None),
-            candidates=Candidates(self.log, lambda: self.model, finished or (lambda _: None)),
-            forget=snapshots.forget,
-            remembered=remembered,
+            self.model,
+            self.projector,
+            folder=folder,
+            load=self.decider.load,
+            segments=segments,
+            state=state,
         )
-        eraser = Eraser(self.log, self.removals)
-        return {ERASE[self.name]: eraser, ARCHIVE[self.name]: archiver}
-
-    async def _from_archive(self, command: Envelope, records: Sequence[Recorded]) -> None:
-        """Take what is erased out of the archive, from each of its lives; see `Eraser`."""
-        for data in (unwrap(record.event) for record in await whole(records, self._segments)):
-            if isinstance(data, Archived):
-                await self._segments.leave_out(data.segment, [command.subject])
+        self.endpoints = [*map(answering.bind, queries), *answering.common()]
+        self._responder = QueryResponder(frame.bus, name, self.endpoints)
 
     async def start(self) -> None:
         """Fold, answer and run the parts; commands begin with the broker."""
@@ -246,177 +233,7 @@ class Service(Generic[S]):
         if self.reconcile:
             await self.reconcile()
 
-    # -- the queries that every service has --------------------------------------------------
-
-    def _common(self) -> list[Endpoint]:
-        path, one = f"/{self.name}/{{id}}", self.name
-        return [
-            Endpoint(name="flow", path=f"/{one}/flows/{{id}}", params=FlowOf,
-                     returns=list[HistoryEntry], ask=self._flow,
-                     summary="Every event of a flow, by its correlation id"),
-            Endpoint(name="history", path=f"{path}/history", params=HistoryOf,
-                     returns=list[HistoryEntry], ask=self._history,
-                     summary="Every event of one: what, who, why, when"),
-            Endpoint(name="get", path=path, params=ById, returns=self._state, ask=self._get,
-                     summary="The state of one, now, at a time, or as soon as it changes"),
-        ]  # fmt: skip
-
-    def _bind(self, query: Query[Any]) -> Endpoint:
-        async def ask(params: Question) -> Answer:
-            async with self._reached(params):
-                sequence, (result, begins) = await self.model.read(
-                    lambda db: (query.read(db, params), archived_to(db))
-                )
-            data = msgspec.Raw(_encode(result))
-            return Answer(sequence=sequence, archived_to=begins, data=data)
-
-        return Endpoint(
-            name=query.name,
-            path=query.path,
-            params=query.params,
-            returns=query.returns,
-            ask=ask,
-            method=query.method,
-            summary=query.summary,
-        )
-
-    @asynccontextmanager
-    async def _reached(self, params: Question) -> AsyncIterator[int]:
-        """Wait for the sequence that is asked for; the one that is there.
-
-        What the block raises tells it as well: not to be found is an answer too.
-        """
-        await self.projector.reached(params.min_seq, min(params.wait, LONGEST_WAIT))
-        sequence = self.projector.sequence
-        try:
-            yield sequence
-        except PenstockError as error:
-            error.fields.setdefault("sequence", sequence)
-            raise
-
-    async def _get(self, params: ById) -> Answer:
-        async with self._reached(params):
-            if params.at is not None:
-                return await self._get_at(params.id, params.at)
-            return await self._get_now(params)
-
-    async def _get_now(self, params: ById) -> Answer:
-        deadline = asyncio.get_running_loop().time() + min(params.wait, LONGEST_WAIT)
-        while True:
-            with self.projector.watching(params.id) as news:
-                sequence, (found, hold) = await self.model.read(self.model.known, params.id)
-                left = deadline - asyncio.get_running_loop().time()
-                if found is None and params.after is not None:
-                    await self._raise_if_over(params.id)
-                awaited = params.after is not None and (found[0] if found else 0) <= params.after
-                if awaited and left > 0:
-                    await asyncio.wait((news,), timeout=left)
-                    continue
-            if found is None and hold is not None:
-                raise held_back(self.name, hold)
-            if found is None:
-                raise await self._absent(params.id)
-            revision, state = found
-            return Answer(
-                sequence=sequence,
-                revision=revision,
-                data=msgspec.Raw(_encode(state)),
-                held=hold.sequence if hold else 0,
-            )
-
-    async def _get_at(self, id: str, at: str) -> Answer:
-        until = _moment(at)
-        records = [record for record in await self._whole(id) if until(record)]
-        then = self._folder.fold(Aggregate[S](id), records)
-        if then.state is None:
-            raise self._missing(then, f"{self.name} knew no {id!r} at {at}.")
-        return Answer(
-            sequence=then.sequence,
-            revision=then.sequence,
-            data=msgspec.Raw(_encode(then.state)),
-        )
-
-    async def _raise_if_over(self, id: str) -> None:
-        """For whoever waits for news of it: there may never be any."""
-        error = await self._absent(id)
-        if not isinstance(error, NotFound):
-            raise error
-
-    async def _absent(self, id: str) -> PenstockError:
-        """Why the view has no such aggregate."""
-        return self._missing(await self.decider.load(id), f"{self.name} knows no {id!r}.")
-
-    def _missing(self, aggregate: Aggregate[S], otherwise: str) -> PenstockError:
-        match aggregate.tombstone:
-            case Erased():
-                return erased(aggregate)
-            case Archived():
-                return archived(aggregate)
-            case _:
-                return NotFound(otherwise, id=aggregate.id)
-
-    async def _history(self, params: HistoryOf) -> Answer:
-        async with self._reached(params) as sequence:  # the log has it, and perhaps more
-            records = await self._whole(params.id)
-            if not records and params.archive:
-                records = await self._segments.search(params.id)
-            if not records:
-                raise NotFound(f"{self.name} knows no {params.id!r}.", id=params.id)
-            return self._entries(records, max(sequence, records[-1].sequence))
-
-    async def _whole(self, id: str) -> Sequence[Recorded]:
-        """Every event of one aggregate, also those in the archive."""
-        return await whole((await self.log.load(id)).events, self._segments)
-
-    async def _flow(self, params: FlowOf) -> Answer:
-        async with self._reached(params):
-            sequence, numbers = await self.model.read(self.model.flow, params.id)
-        found = await asyncio.gather(*(self.log.get(number) for number in numbers))
-        return self._entries([record for record in found if record], sequence)
-
-    def _entries(self, records: Sequence[Recorded], sequence: int) -> Answer:
-        entries = [_entry(self.name, record) for record in records]
-        return Answer(sequence=sequence, data=msgspec.Raw(_encode(entries)))
-
 
 def _known_events(service: str) -> str:
     """Changes with what can be read: an event that was not understood before is folded then."""
     return " ".join(sorted(messages(service, "event")))
-
-
-def _entry(service: str, record: Recorded) -> HistoryEntry:
-    event = record.event
-    return HistoryEntry(
-        sequence=record.sequence,
-        service=service,
-        subject=event.subject,
-        version=event.version,
-        id=event.id,
-        type=event.type,
-        time=event.time,
-        data=msgspec.json.decode(event.data),
-        correlationid=event.correlationid,
-        causationid=event.causationid,
-        causationtype=event.causationtype,
-        causationtime=event.causationtime,
-        causationcause=event.causationcause,
-        actor=event.actor,
-        traceparent=event.traceparent,
-    )
-
-
-def _moment(at: str) -> Callable[[Recorded], bool]:
-    """Whether a record had happened at `at`, a stream sequence or a time with its offset."""
-    if at.isdecimal():
-        return lambda record: record.sequence <= int(at)
-    try:
-        time = datetime.fromisoformat(at)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise InvalidMessage(
-            f"at={at!r} is neither a stream sequence nor a time such as 2026-01-31T09:30:00Z.",
-            path="$.at",
-        )
-    moment = time
-    return lambda record: record.event.time <= moment
