@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.cli.replicas import replica_finding
 from penstock.client import Penstock
 from penstock.contracts.errors import Conflict, Unavailable
 from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, Bus
@@ -25,7 +26,7 @@ from penstock.infra.streams import ensure, event_stream, streams
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build as build_jobs
 from penstock.progress.service import build as build_progress
-from support.clusters import Appending, caught_up, replicas
+from support.clusters import PATIENCE, Appending, caught_up, replicas
 from support.events import event
 
 RAW = "notifications"  # whose events nobody folds here
@@ -137,11 +138,22 @@ async def test_a_killed_server_loses_nothing_and_comes_back(
             pause = appending.pause
             print(f"{victim} killed{', which led' if victim == leader else ''}: {pause:.2f} s")
             assert pause < (ELECTION if victim == leader else PAUSE) + BUSY
+            await doctor_says(bus, "warn", f" on {victim} ")
             await cluster.nodes[victim].start()
             started = time.monotonic()
             for config in streams(bus.subjects, 3):
                 await caught_up(bus, config["name"])
             print(f"it had caught up {time.monotonic() - started:.2f} s after its start")
+            await doctor_says(bus, "ok", f"all {len(streams(bus.subjects))} streams")
+
+
+async def doctor_says(bus: Bus, result: str, part: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            finding = await replica_finding(bus)
+            if finding and finding.result == result and part in finding.text:
+                return
+            await asyncio.sleep(0.2)
 
 
 async def test_a_server_that_falls_silent_is_left_and_catches_up(
