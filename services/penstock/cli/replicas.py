@@ -7,10 +7,11 @@ from typing import Any
 
 from penstock.cli.findings import Finding
 from penstock.contracts.errors import PenstockError
-from penstock.infra.bus import Bus
+from penstock.infra.bus import Bus, StreamError
 from penstock.infra.streams import streams
 
 NANOSECONDS = 1_000_000_000
+TIMEOUT = 2.0  # seconds; a stream without a leader may not answer at all
 SILENT = 10.0  # seconds without a word after which a replica does not follow, whatever is said
 
 
@@ -19,8 +20,11 @@ async def replica_finding(bus: Bus) -> Finding | None:
     clusters: dict[str, dict[str, Any]] = {}
     for config in streams(bus.subjects):
         try:
-            info = await bus.api(f"STREAM.INFO.{config['name']}")
-        except PenstockError:  # told by what looks at the streams themselves
+            info = await bus.api(f"STREAM.INFO.{config['name']}", timeout=TIMEOUT)
+        except StreamError:  # told by what looks at the streams themselves
+            continue
+        except PenstockError:
+            clusters[config["name"]] = {}
             continue
         if info["config"]["num_replicas"] > 1:
             clusters[config["name"]] = info.get("cluster", {})
