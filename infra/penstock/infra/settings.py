@@ -40,7 +40,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "fsync"
     replicas: Annotated[
-        int, msgspec.Meta(ge=1, le=5, description="copies of every stream in a cluster")
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=5,
+            description="copies of every stream, each on a server of its own: 3 outlive the loss "
+            "of any one server of a cluster; 1 for a single server",
+        ),
     ] = 1
     retention: Annotated[
         str,

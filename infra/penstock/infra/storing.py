@@ -86,11 +86,11 @@ async def despite_lost_connections(attempt: Callable[[float], Awaitable[T]], tim
 
 
 async def _exists(bus: Bus, stream: str) -> bool:
-    """Whether there is the stream, as far as anybody can tell now."""
+    """Whether there may be such a stream: False only if the servers say that there is none."""
     try:
         await bus.api(f"STREAM.INFO.{stream}", timeout=LOOK)
     except StreamError:
         return False
     except Unavailable:
-        return bus.nc.is_connected
+        pass  # nobody knows now
     return True

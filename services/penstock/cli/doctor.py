@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import aiohttp
 import msgspec
 from rich.console import Console
 
+from penstock.cli.findings import Finding
+from penstock.cli.replicas import replica_finding
 from penstock.client.discovery import Target, connection_target, without_password
 from penstock.contracts.errors import PenstockError, StartupError, Unavailable
 from penstock.infra.bus import Bus, StreamError
@@ -31,14 +32,6 @@ FREE_BYTES = 2 * 1024**3
 CLOCK_SECONDS = 2.0
 TIMEOUT = 5.0
 MARKS = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing looked at: how it is, and if it is not well, what to do."""
-
-    result: Literal["ok", "warn", "fail"]
-    what: str
-    text: str
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -133,6 +126,8 @@ async def _system(settings: Settings, target: Target) -> AsyncIterator[Finding]:
         server = bus.nc.connected_server_version
         yield Finding("ok", "NATS", f"{server} answers at {without_password(target.nats_url)}")
         yield await _streams(bus, settings)
+        if (replicas := await replica_finding(bus)) is not None:
+            yield replicas
     if target.http_url:
         async for finding in _http(target.http_url):
             yield finding

@@ -55,6 +55,11 @@ class Node:
         self._durability = durability
         self._process: ServerProcess | None = None
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not killed since; it may be frozen."""
+        return self._process is not None
+
     async def start(self) -> None:
         """Start it on what it stored before; return once it listens. Raises StartupError."""
         create_private_directory(self._files.directory)
