@@ -127,4 +127,4 @@ async def test_http_answers_states_problems_and_readiness(ps: Penstock, system: 
             problem = await response.json()
             assert (response.status, problem["fields"]["path"]) == (422, "$.data.percent")
         async with http.get("/health/ready") as response:
-            assert response.status == 200
+            assert response.status == 200, await response.text()

@@ -29,7 +29,7 @@ class Watched:
         self._durable = durable
         self._kind = kind
         self._patience = patience
-        self._last = Backlog(0, 0)
+        self._last: Backlog | None = None
         self._since = 0.0
 
     async def look(self) -> None:
@@ -56,7 +56,8 @@ class Watched:
 
     def _judge(self, backlog: Backlog) -> None:
         now = asyncio.get_running_loop().time()
-        if not backlog.waiting or backlog.settled != self._last.settled:
+        last = self._last
+        if last is None or not backlog.waiting or backlog.settled != last.settled:
             self._since = now
         self._last = backlog
         idle = now - self._since
