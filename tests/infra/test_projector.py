@@ -83,14 +83,19 @@ async def test_a_service_is_not_ready_before_it_knows_and_says_how_far_it_is_beh
     await fill(bus, 2000)
     frame = Frame(bus=bus, settings=Settings(durability="os"), views=tmp_path, secret="s" * 32)
     service = build(frame)
-    assert service.problems() == ["its view does not follow its log yet"]
+
+    def problems() -> list[str]:
+        return [problem for problem in service.problems() if problem.startswith("its view")]
+
+    assert problems() == ["its view does not follow its log yet"]
     async with service.projector.paused():
-        await service.start()
+        service.projector.start()
         await until_lag(service.projector, 2000)
-        assert service.problems() == ["its view is 2000 events behind"]
+        assert problems() == ["its view is 2000 events behind"]
     await until_lag(service.projector, 0)
-    assert service.problems() == []
-    await service.stop()
+    assert problems() == []
+    await service.projector.stop()
+    service.model.close()
 
 
 async def test_a_long_catching_up_is_told_in_the_log(

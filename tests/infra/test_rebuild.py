@@ -11,15 +11,17 @@ import pytest
 
 from penstock.client import Penstock
 from penstock.contracts.answers import ById
-from penstock.contracts.control import Report
+from penstock.contracts.control import Release, Report, StillHeld
+from penstock.contracts.envelope import encode
 from penstock.contracts.errors import Refused, Unavailable, from_problem
 from penstock.contracts.progress import ListProgress, ProgressState
 from penstock.contracts.views import Rebuild, Rebuilt
 from penstock.infra.control import ask_all
 from penstock.infra.host import Host
+from penstock.infra.telemetry import HELD
 from penstock.infra.testing import running_system
 from penstock.progress.service import build
-from support.filling import fill
+from support.filling import fill, happened
 
 EVENTS = 8_000
 
@@ -199,15 +201,22 @@ async def test_events_removed_at_the_end_of_the_log_do_not_hold_it_up(
     assert filled.services[0].model.checkpoint == EVENTS + 1
 
 
-async def test_an_event_that_cannot_be_folded_is_passed_over_as_before(
+async def test_what_is_held_back_stays_held_and_can_still_be_released(
     filled: Host, ps: Penstock
 ) -> None:
-    bus = ps.session.bus
-    await bus.publish_acked(bus.subjects.event("progress", "broken"), b"{}")
-    await filled.services[0].projector.reached(EVENTS + 1, 10)
+    bus, service = ps.session.bus, filled.services[0]
+    at = (await bus.publish_acked(bus.subjects.event("progress", "p1"), b"{}")).seq
+    await bus.publish_acked(bus.subjects.event("progress", "p1"), encode(happened("p1", 9)))
+    await service.projector.reached(at + 1, 10)
+    before = await ps.session.ask("progress", "get", ById(id="p1"), ProgressState)
     found = await rebuilt(ps)
-    assert (found.events, found.held, found.sequence) == (EVENTS, 1, EVENTS + 1)
-    assert filled.services[0].model.checkpoint == EVENTS + 1
+    assert (found.events, found.held, found.sequence) == (EVENTS, 2, at + 1)
+    assert await ps.session.ask("progress", "get", ById(id="p1"), ProgressState) == before
+    assert before[1].held == at
+    assert HELD.labels("progress")._value.get() == 1
+    [end] = [r async for r in ask_all(bus, "progress", "release", Release(ids=["p1"])) if r.ended]
+    [still] = msgspec.json.decode(end.data, type=list[StillHeld])
+    assert (still.id, still.sequence) == ("p1", at)
     info = await bus.api(f"STREAM.INFO.{bus.subjects.stream('dead')}")
     assert info["state"]["messages"] == 1  # of the first time
 
