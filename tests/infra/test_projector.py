@@ -15,6 +15,7 @@ from penstock.infra.projector import Projector
 from penstock.infra.read_model import ReadModel
 from penstock.infra.service import Frame
 from penstock.infra.settings import Settings
+from penstock.infra.streams import provision
 from penstock.progress.domain import evolve
 from penstock.progress.service import build
 from penstock.progress.views import ProgressView
@@ -80,6 +81,7 @@ async def test_a_service_is_not_ready_before_it_knows_and_says_how_far_it_is_beh
     nats_url: str, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penstock.infra.service.BEHIND", 1000)
+    await provision(bus)  # a service also looks after its consumer of commands
     await fill(bus, 2000)
     frame = Frame(bus=bus, settings=Settings(durability="os"), views=tmp_path, secret="s" * 32)
     service = build(frame)

@@ -17,14 +17,14 @@ import pytest
 from penstock.client import Penstock
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import Unavailable
-from penstock.contracts.progress import SERVICE, ProgressState
+from penstock.contracts.progress import SERVICE, CreateProgress, ProgressState
 from penstock.infra.bus import Bus
 from penstock.infra.host import Host
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.service import Frame, Service
 from penstock.infra.streams import provision
 from penstock.infra.testing import running_system
-from penstock.infra.watchdog import STALL
+from penstock.infra.watchdog import EVERY, STALL
 from penstock.progress.domain import decide, evolve
 from penstock.progress.service import build
 
@@ -118,6 +118,21 @@ async def test_a_consumer_that_somebody_paused_shows_and_that_it_goes_on(
     await ps.progress.create("b")  # the server itself goes on only with the next message
     await creating
     await ready(system)
+
+
+async def test_commands_that_waited_for_the_service_to_start_are_no_problem_yet(
+    nats_url: str, prefix: str, tmp_path: Path
+) -> None:
+    stuck = Stuck()
+    async with Penstock(nats_url, prefix=prefix) as ps:
+        await provision(ps.session.bus)
+        await ps.session.post(CreateProgress(), id="a")
+        async with running_system(nats_url, prefix, tmp_path, {SERVICE: stuck.build}) as host:
+            looks = asyncio.get_running_loop().time() + 2 * EVERY
+            while asyncio.get_running_loop().time() < looks:
+                assert host.problems() == READY
+                await asyncio.sleep(0.05)
+            stuck.may_go.set()
 
 
 async def test_a_lost_stream_of_commands_shows_until_it_is_made_again(

@@ -30,7 +30,7 @@ class Watched:
         self._kind = kind
         self._patience = patience
         self._last: Backlog | None = None
-        self._since = 0.0
+        self._since = 0.0  # when something was last finished, or nothing waited
 
     async def look(self) -> None:
         """Look once, and make it again if it is gone."""
@@ -56,8 +56,7 @@ class Watched:
 
     def _judge(self, backlog: Backlog) -> None:
         now = asyncio.get_running_loop().time()
-        last = self._last
-        if last is None or not backlog.waiting or backlog.settled != last.settled:
+        if self._last is None or not backlog.waiting or backlog.settled != self._last.settled:
             self._since = now
         self._last = backlog
         idle = now - self._since
