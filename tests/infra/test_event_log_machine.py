@@ -39,6 +39,7 @@ from support.proxy import Proxy
 
 T = TypeVar("T")
 LONGEST = 20.0  # seconds that one step may take
+pytestmark = pytest.mark.timeout(420)  # what fails is made small first, for up to 5 minutes
 LOSSES = 2  # lost replies of one run: each waits for a connection
 # What fails is printed as the steps that lead there, and `print_blob` gives a line to repeat it.
 SETTINGS = settings(
@@ -180,8 +181,9 @@ class RecorderMachine(LogMachine):
 
     @rule(id=aggregates)
     def erasing_is_refused(self, id: str) -> None:
+        tombstone = event(id, by=next(self.commands))
         with pytest.raises(CannotErase):
-            self.run(self.log.erase(id, event(id, by=next(self.commands))))
+            self.run(self.log.erase(id, tombstone))
 
 
 class JetStreamMachine(LogMachine):
@@ -219,16 +221,24 @@ class JetStreamMachine(LogMachine):
             self.model.erase(tombstone.subject, before=places[0])
 
     @precondition(lambda self: self.losses < LOSSES)
-    @rule(id=aggregates, amount=amounts, offset=offsets)
-    def lose_the_reply_of_an_append(self, id: str, amount: int, offset: int) -> None:
+    @rule(many=st.lists(st.tuples(aggregates, amounts, offsets), min_size=1, max_size=4))
+    def lose_a_reply_to_appends(self, many: list[tuple[str, int, int]]) -> None:
         self.losses += 1
         self.proxy.lose, self.proxy.cut_then = b'"seq":', True
-        attempt, verdict, last = self.run(self.answer(self.attempt(id, amount, offset), self.cut))
-        assert self.proxy.lose is None, "a reply was lost"
-        if isinstance(verdict, StoredBefore) and self.model.verdict(attempt) == Stored():
-            verdict = Stored()  # by the try whose reply was lost
-        self.model.together([(attempt, verdict, last)])
-        self.attempts.append(attempt)
+        self.proxy.lost.clear()
+        attempts = [self.attempt(*one) for one in many]
+
+        async def gathered() -> list[tuple[Attempt, Verdict, int]]:
+            return list(await asyncio.gather(*(self.answer(a, self.cut) for a in attempts)))
+
+        answered = self.run(gathered())
+        assert self.proxy.lost.is_set()
+        # The commands are new: what is found stored, was so by the try whose reply was lost.
+        self.model.together(
+            (attempt, Stored() if isinstance(verdict, StoredBefore) else verdict, last)
+            for attempt, verdict, last in answered
+        )
+        self.attempts += attempts
 
 
 def other_decision(before: Attempt, amount: int) -> Attempt:
@@ -249,6 +259,11 @@ async def listed(records: AsyncIterator[Recorded], most: int | None = None) -> l
             if len(taken) == most:
                 break
     return taken
+
+
+def run_machine(make: Callable[[], LogMachine]) -> None:
+    # It is declared for a class, and calls what it is given.
+    run_state_machine_as_test(make, settings=SETTINGS)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -274,14 +289,15 @@ def test_jetstream_does_what_the_model_does(
             await bus.api(f"STREAM.DELETE.{config['name']}")
 
     @asynccontextmanager
-    async def cutting(log: JetStreamEventLog) -> AsyncIterator[tuple[Proxy, EventLog]]:
+    async def cutting(log: EventLog) -> AsyncIterator[tuple[Proxy, EventLog]]:
+        assert isinstance(log, JetStreamEventLog)
         prefix = log.bus.subjects.prefix
         async with Proxy(url) as proxy, await Bus.connect(proxy.url, prefix=prefix) as bus:
             cut = JetStreamEventLog(bus, "progress", durability=durability)
             yield proxy, cut
             await cut.close()
 
-    run_state_machine_as_test(lambda: JetStreamMachine(opening, cutting), settings=SETTINGS)
+    run_machine(lambda: JetStreamMachine(opening, cutting))
 
 
 @pytest.mark.parametrize("recorder", ["memory", "sqlite"])
@@ -304,4 +320,4 @@ def test_a_recorder_of_the_library_does_what_the_model_does(recorder: str) -> No
             await log.close()
             factory.close()
 
-    run_state_machine_as_test(lambda: RecorderMachine(opening), settings=SETTINGS)
+    run_machine(lambda: RecorderMachine(opening))

@@ -84,11 +84,24 @@ class LogModel:
         answered = list(attempts)
         stored = sorted((a for a in answered if isinstance(a[1], Stored)), key=lambda a: a[2])
         others = [(attempt, verdict) for attempt, verdict, _ in answered if verdict != Stored()]
-        possible = [[self.verdict(attempt)] for attempt, _ in others]
+        moments = [self._moment(others)]
         for attempt, _, last in stored:
             assert self.verdict(attempt) == Stored(), f"{attempt} was let in"
             self.store(attempt.events, last)
-            for (other, _), verdicts in zip(others, possible, strict=True):
-                verdicts.append(self.verdict(other))
-        for (other, verdict), verdicts in zip(others, possible, strict=True):
-            assert verdict in verdicts, f"{other} answered {verdict}, not one of {verdicts}"
+            moments.append(self._moment(others))
+        for (attempt, verdict), possible in zip(others, zip(*moments, strict=True), strict=True):
+            assert explained(verdict, possible), f"{attempt} answered {verdict}: {possible}"
+
+    def _moment(self, attempts: list[tuple[Attempt, Verdict]]) -> list[tuple[Verdict, int]]:
+        return [(self.verdict(attempt), self.head(attempt.id)) for attempt, _ in attempts]
+
+
+def explained(verdict: Verdict, possible: Sequence[tuple[Verdict, int]]) -> bool:
+    """Whether one moment gives this verdict; where a refused one should have gone is looked up
+    at a later moment than that of the refusal.
+    """
+    verdicts = [at_that_moment for at_that_moment, _ in possible]
+    if not isinstance(verdict, Refused):
+        return verdict in verdicts
+    first = next((n for n, at in enumerate(verdicts) if isinstance(at, Refused)), len(verdicts))
+    return verdict.actual in [head for _, head in possible[first:]]
