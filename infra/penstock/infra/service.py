@@ -51,6 +51,7 @@ from penstock.infra.retention_rules import parse
 from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.snapshots import Snapshots
+from penstock.infra.stranded import Stranded
 
 S = TypeVar("S")
 BEHIND = 10_000  # events not folded, above which a service is not ready
@@ -150,6 +151,7 @@ class Service(Generic[S]):
         self.parts: list[Part] = [
             Control(frame.bus, name, self.verbs),
             LetterCount(frame.bus, name),
+            Stranded(frame.bus, frame.bus.subjects.stream("cmd"), f"{name}-commands"),
             Retention(
                 Sender(frame.bus),
                 name,

@@ -25,6 +25,7 @@ from penstock.jobs.domain import ready
 
 log = logging.getLogger(__name__)
 
+DUE = "jobs-due"  # the consumer of due timers
 AT_ONCE = 64
 ACK_WAIT = 10.0  # seconds until a due timer is given to another instance
 RETRY = 1.0  # seconds until it is tried again here
@@ -43,7 +44,7 @@ class DueJobs:
         self._lanes = Lanes(
             bus,
             bus.subjects.stream("sched"),
-            [Lane("jobs-due", bus.subjects.dues(SERVICE))],
+            [Lane(DUE, bus.subjects.dues(SERVICE))],
             capacity=AT_ONCE,
             ack_wait=ACK_WAIT,
             take=self._take,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from penstock.contracts.jobs import SERVICE, JobState
 from penstock.infra.service import Frame, Service
+from penstock.infra.stranded import Stranded
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, decide, evolve, finished
-from penstock.jobs.due import DueJobs
+from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.views import QUERIES, JobsView
 
 
@@ -26,5 +27,10 @@ def build(frame: Frame) -> Service[JobState]:
         effect=dispatch.effect,
     )
     service.removals.append(dispatch.remove)
-    service.parts.append(DueJobs(frame.bus, service.decider.load, dispatch))
+    stream = frame.bus.subjects.stream
+    service.parts += [
+        DueJobs(frame.bus, service.decider.load, dispatch),
+        Stranded(frame.bus, stream("work")),
+        Stranded(frame.bus, stream("sched"), DUE),
+    ]
     return service
