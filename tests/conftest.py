@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,14 +15,28 @@ from penstock.infra.testing import shared_nats
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--rounds", type=int, default=10, help="how often a fault test injects its fault (10)"
+        "--rounds", type=int, help="how often a fault test injects its fault (each has its default)"
     )
+    parser.addoption("--seed", type=int, help="repeats what a fault test did by chance")
 
 
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
     """How often to inject a fault: few times in CI, `--rounds` by hand."""
-    return int(request.config.getoption("--rounds"))
+    return int(request.config.getoption("--rounds") or 10)
+
+
+@pytest.fixture
+def kill_rounds(request: pytest.FixtureRequest) -> int:
+    """The same for kills that leave the rest of the system running, which are soon over."""
+    return int(request.config.getoption("--rounds") or 100)
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Where chance begins: another one each time, or `--seed`."""
+    given = request.config.getoption("--seed")
+    return random.randrange(2**32) if given is None else int(given)
 
 
 @pytest.fixture(scope="session")

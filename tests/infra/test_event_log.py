@@ -271,6 +271,15 @@ async def test_another_decision_on_the_same_command_is_not_stored_beside_the_fir
     assert (await event_log.load("a")).sequence == first.sequence
 
 
+async def test_a_command_finds_its_events_only_behind_the_sequence_that_it_expects(
+    event_log: EventLog,
+) -> None:
+    first = await event_log.append([event("a", 1, by="c-1")], expected=0, command_id="c-1")
+    for expected in (first.sequence + 1, first.sequence + 1000):
+        with pytest.raises(Conflict):
+            await event_log.append([event("a", 2, by="c-1")], expected=expected, command_id="c-1")
+
+
 async def test_64_callers_at_a_time_each_get_their_own_place(event_log: EventLog) -> None:
     async def write(caller: int) -> list[tuple[int, Envelope]]:
         got, last = [], 0

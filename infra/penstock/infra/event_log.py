@@ -183,7 +183,7 @@ class JetStreamEventLog:
                 raise
         since = await self.load(id, after=expected)
         if not since.events:  # it does not even reach `expected`
-            since = await self.load(id)
+            since = Loaded((), await self._last(subject))
         if since.sequence == expected:
             # What won is not visible yet: it is being replicated, or a replica that lags was asked.
             raise Unavailable(f"What was stored for {id!r} meanwhile cannot be read yet.")
@@ -235,9 +235,7 @@ class JetStreamEventLog:
 
     async def last_sequence(self) -> int:
         """The sequence of the last event in the log (0: it is empty)."""
-        subject = self.bus.subjects.events(self.service)
-        last = await self._read({"last_by_subj": subject})
-        return last[0].sequence if last else 0
+        return await self._last(self.bus.subjects.events(self.service))
 
     async def erase(self, id: str, tombstone: Envelope) -> None:
         """See `EventLog.erase`."""
@@ -251,6 +249,10 @@ class JetStreamEventLog:
         """Remove the aggregate's events before a sequence, for good."""
         subject = self.bus.subjects.event(self.service, id)
         await self.bus.api(f"STREAM.PURGE.{self.stream}", {"filter": subject, "seq": before})
+
+    async def _last(self, subject: str) -> int:
+        last = await self._read({"last_by_subj": subject})
+        return last[0].sequence if last else 0
 
     async def _scan(self, subject: str, after: int) -> AsyncIterator[Recorded]:
         while True:

@@ -49,6 +49,7 @@ from penstock.infra.routes import Route
 from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.snapshots import Snapshots
+from penstock.infra.stranded import Stranded
 from penstock.infra.view_verbs import view_verbs
 from penstock.infra.watchdog import Watchdog
 
@@ -174,6 +175,7 @@ class Service(Generic[S]):
             Control(frame.bus, name, self.verbs),
             LetterCount(frame.bus, name),
             AfterRestore(frame.bus, self.log, self._folded, self._reconcile),
+            Stranded(frame.bus, frame.bus.subjects.stream("cmd"), f"{name}-commands"),
             Retention(
                 Sender(frame.bus),
                 name,

@@ -27,8 +27,8 @@ from penstock.jobs.domain import ready
 
 log = logging.getLogger(__name__)
 
+DUE = "jobs-due"  # the consumer of due timers
 AT_ONCE = 64
-CONSUMER = "jobs-due"
 RETRY = 1.0  # seconds until it is tried again here
 TRIES = 5  # deliveries of a timer that raises something unforeseen
 
@@ -46,7 +46,7 @@ class DueJobs:
         self._lanes = Lanes(
             bus,
             bus.subjects.stream("sched"),
-            [Lane(CONSUMER, bus.subjects.dues(SERVICE))],
+            [Lane(DUE, bus.subjects.dues(SERVICE))],
             capacity=AT_ONCE,
             ack_wait=TAKEOVER,
             take=self._take,
@@ -54,7 +54,7 @@ class DueJobs:
 
     def durable(self) -> Durable:
         """The consumer on the server."""
-        config = lane_config(CONSUMER, self._bus.subjects.dues(SERVICE), TAKEOVER)
+        config = lane_config(DUE, self._bus.subjects.dues(SERVICE), TAKEOVER)
         return Durable(self._bus, self._bus.subjects.stream("sched"), config)
 
     async def start(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from penstock.contracts.jobs import SERVICE, JobState
 from penstock.infra.service import Frame, Service
+from penstock.infra.stranded import Stranded
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, decide, evolve, finished
-from penstock.jobs.due import DueJobs
+from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.views import QUERIES, JobsView
 
@@ -34,4 +35,9 @@ def build(frame: Frame) -> Service[JobState]:
         frame.bus, service.log, lambda: service.model, service.decider.load, dispatch
     )
     service.reconcile = reconciler.run
+    stream = frame.bus.subjects.stream
+    service.parts += [
+        Stranded(frame.bus, stream("work")),
+        Stranded(frame.bus, stream("sched"), DUE),
+    ]
     return service

@@ -1,0 +1,99 @@
+"""Puts back into a work queue what its server has lost sight of. Never handles it.
+
+A nats-server that was killed may come back with a consumer that takes a message for acknowledged
+which nobody acknowledged (https://github.com/nats-io/nats-server/issues/5727): it is stored, and
+never delivered. In a stream from which what is done is removed, such a message is known by its
+place: it stands where its consumer has everything behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from penstock.contracts.errors import PenstockError
+from penstock.contracts.subjects import MSG_ID, REPLY
+from penstock.infra.bus import Bus, Stored
+
+log = logging.getLogger(__name__)
+
+LOOK = 10.0  # seconds between two looks
+AT_ONCE = 100  # messages that one look finds of a consumer; the others are found later
+
+
+class Stranded:
+    """A part of the service that looks after the consumers of one stream: `consumer`, or all.
+
+    A message is put back when two looks have found it, for what is acknowledged at this moment is
+    removed a moment later. It may be handled twice, as any message. Several instances may look.
+    """
+
+    def __init__(
+        self, bus: Bus, stream: str, consumer: str | None = None, *, look: float = LOOK
+    ) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._consumer = consumer
+        self._look = look
+        self._seen: set[int] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.create_task(self._run(), name=f"stranded-{self._stream}")
+
+    async def stop(self) -> None:
+        """End; what was found is found again."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def problem(self) -> str | None:
+        """See `Part.problem`."""
+        if self._task and self._task.done() and not self._task.cancelled():
+            return f"it does not look for lost messages of {self._stream} any more; see the log"
+        return None
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._look)
+            try:
+                await self._put_back(await self._found())
+            except PenstockError as error:
+                log.info("%s is looked through later: %s", self._stream, error)
+
+    async def _found(self) -> list[Stored]:
+        return [
+            message
+            for consumer in await self._consumers()
+            if self._consumer in (None, consumer["name"])
+            for message in await self._behind(consumer)
+        ]
+
+    async def _consumers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self._bus.api(f"CONSUMER.LIST.{self._stream}", {"offset": len(found)})
+            found += page["consumers"] or []
+            if not page["consumers"] or len(found) >= page["total"]:
+                return found
+
+    async def _behind(self, consumer: dict[str, Any]) -> list[Stored]:
+        """What is stored where the consumer takes everything for acknowledged."""
+        subject = consumer["config"].get("filter_subject") or ">"
+        floor = consumer["ack_floor"]["stream_seq"]
+        request = {"seq": 1, "next_by_subj": subject, "batch": AT_ONCE}
+        found = await self._bus.direct_get(self._stream, request)
+        return [message for message in found if message.sequence <= floor]
+
+    async def _put_back(self, found: list[Stored]) -> None:
+        again = [message for message in found if message.sequence in self._seen]
+        self._seen = {message.sequence for message in found}
+        for message in again:
+            log.warning("%s: the server lost sight of %s", self._stream, message.subject)
+            kept = {name: message.headers[name] for name in (REPLY,) if name in message.headers}
+            # By its place: several instances put it back once, and once more if it is lost again.
+            headers = {**kept, MSG_ID: f"stranded:{self._stream}:{message.sequence}"}
+            await self._bus.publish_acked(message.subject, message.data, headers)
+            await self._bus.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": message.sequence})
