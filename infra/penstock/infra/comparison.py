@@ -125,7 +125,8 @@ def _text(value: Value) -> str:
 
 
 def _first_shown(one: str, other: str) -> int:
-    common = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    pairs = enumerate(zip(one, other, strict=False))
+    common = next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
     return max(0, common - BEFORE)
 
 
