@@ -21,7 +21,7 @@ from penstock.infra.restored import generation, refuse_interrupted
 from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
 from penstock.infra.settings import Settings, variable
-from penstock.infra.streams import provision
+from penstock.infra.streams import provision, wait_for_jetstream
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Host:
         """Connect, provision, fold, then take commands, then listen."""
         creds = Path(self.settings.nats_creds) if self.settings.nats_creds else None
         self._bus = await Bus.connect(self._nats_url, prefix=self.settings.prefix, creds=creds)
+        await wait_for_jetstream(self._bus)
         await refuse_interrupted(self._bus)
         made = await provision(self._bus, replicas=self.settings.replicas)
         if made:

@@ -111,6 +111,15 @@ def _object_store(name: str, replicas: int) -> Config:
     )
 
 
+async def wait_for_jetstream(bus: Bus) -> None:
+    """Wait up to FORMING seconds for servers that are yet to become a cluster.
+
+    Raises Unavailable, or StreamError.
+    """
+    asked = partial(bus.api, "INFO", timeout=2)
+    await until_available(asked, "JetStream", within=FORMING)
+
+
 async def provision(bus: Bus, *, replicas: int = 1) -> list[str]:
     """Make or grow every stream, each with a leader; the names of those made or changed.
 
