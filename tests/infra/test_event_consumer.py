@@ -18,6 +18,7 @@ from penstock.infra.bus import Bus
 from penstock.infra.control import Control
 from penstock.infra.event_consumer import EventConsumer
 from penstock.infra.event_log import JetStreamEventLog
+from penstock.infra.in_hand import TAKEOVER
 from penstock.infra.redriving import Redriving
 from penstock.infra.streams import provision
 from support.events import event as numbered
@@ -41,9 +42,11 @@ async def bus(nats_url: str, prefix: str) -> AsyncIterator[Bus]:
 
 @asynccontextmanager
 async def consuming(
-    bus: Bus, handle: Handle, *, at_once: int = 4, grace: float = 5
+    bus: Bus, handle: Handle, *, at_once: int = 4, grace: float = 5, takeover: float = TAKEOVER
 ) -> AsyncIterator[EventConsumer]:
-    consumer = EventConsumer(bus, SERVICE, "work", handle, at_once=at_once, grace=grace)
+    consumer = EventConsumer(
+        bus, SERVICE, "work", handle, at_once=at_once, grace=grace, takeover=takeover
+    )
     await consumer.start()
     try:
         yield consumer
@@ -178,15 +181,12 @@ async def test_what_is_in_hand_when_stopped_is_handed_to_the_next(bus: Bus) -> N
     await append(bus, "a")
     async with consuming(bus, stuck, grace=0.1):
         await seen.count(1)
-    async with asyncio.timeout(module.ACK_WAIT / 2), consuming(bus, handle):
+    async with asyncio.timeout(TAKEOVER / 2), consuming(bus, handle):
         await seen.count(2)
         await acknowledged(bus)
 
 
-async def test_work_that_takes_longer_than_the_wait_stays_with_its_instance(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "ACK_WAIT", 0.6)
+async def test_work_that_takes_longer_than_the_wait_stays_with_its_instance(bus: Bus) -> None:
     seen = Seen()
 
     async def handle(event: Envelope) -> None:
@@ -194,27 +194,24 @@ async def test_work_that_takes_longer_than_the_wait_stays_with_its_instance(
         await asyncio.sleep(1.5)
 
     await append(bus, "a")
-    async with consuming(bus, handle), consuming(bus, handle):
+    async with consuming(bus, handle, takeover=0.6), consuming(bus, handle, takeover=0.6):
         await seen.count(1)
         await acknowledged(bus)
     assert seen.ids == ["a"]
 
 
-async def test_stopping_ends_at_whatever_moment_an_event_comes(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "ACK_WAIT", 1.0)
+async def test_stopping_ends_at_whatever_moment_an_event_comes(bus: Bus) -> None:
     seen = Seen()
 
     async def handle(event: Envelope) -> None:
         await seen.add(event)
 
     for n in range(40):
-        async with asyncio.timeout(5), consuming(bus, handle):
+        async with asyncio.timeout(5), consuming(bus, handle, takeover=1):
             appending = asyncio.create_task(append(bus, f"e{n}"))
             await asyncio.sleep(n / 10_000)
         await appending
-    async with consuming(bus, handle):
+    async with consuming(bus, handle, takeover=1):
         await acknowledged(bus)
     assert {f"e{n}" for n in range(40)} == set(seen.ids)
 

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from nats.aio.msg import Msg
 
-from penstock.infra import in_hand as module
 from penstock.infra.bus import Bus
 from penstock.infra.durables import Durable
 from penstock.infra.in_hand import InHand
@@ -49,9 +48,8 @@ async def test_what_is_in_hand_is_not_delivered_again_until_it_is_let_go(
 
 
 async def test_what_hangs_is_tried_elsewhere_at_last(
-    bus: Bus, deliveries: asyncio.Queue[str], monkeypatch: pytest.MonkeyPatch
+    bus: Bus, deliveries: asyncio.Queue[str]
 ) -> None:
-    monkeypatch.setattr(module, "LONGEST", 2 * TAKEOVER)
-    with InHand(bus, TAKEOVER).holding(await deliveries.get()):
+    with InHand(bus, TAKEOVER, longest=2 * TAKEOVER).holding(await deliveries.get()):
         async with asyncio.timeout(6 * TAKEOVER):
             await deliveries.get()

@@ -26,7 +26,7 @@ from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
 from penstock.contracts.registry import MESSAGES
 from penstock.contracts.subjects import REDRIVEN, REPLY
 from penstock.infra.bus import Bus
-from penstock.infra.dead_letters import bury
+from penstock.infra.dead_letters import bury_delivery
 from penstock.infra.durables import NANOSECONDS, Durable
 from penstock.infra.in_hand import TAKEOVER, InHand
 from penstock.infra.telemetry import COMMAND_SECONDS, COMMANDS
@@ -212,17 +212,7 @@ class CommandConsumer:
 
     async def _bury(self, msg: Msg, error: Exception) -> bool:
         try:
-            await bury(
-                self._bus,
-                self._service,
-                kind="command",
-                subject=msg.subject,
-                body=msg.data,
-                error=error,
-                sequence=msg.metadata.sequence.stream,
-                deliveries=msg.metadata.num_delivered,
-                headers=msg.headers,
-            )
+            await bury_delivery(self._bus, self._service, msg, error, kind="command")
         except Unavailable:
             log.warning("%s: the dead letter of %s waits", self._service, msg.subject)
             return False

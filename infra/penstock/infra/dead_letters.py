@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
+from nats.aio.msg import Msg
 
 from penstock.contracts.dead import CUT, DeadLetter, Kind
 from penstock.contracts.envelope import decode
@@ -30,6 +31,7 @@ from penstock.contracts.errors import (
 )
 from penstock.contracts.subjects import EXPECTED, untoken
 from penstock.infra.bus import Bus, StreamError
+from penstock.infra.consumers import delivery
 from penstock.infra.event_log import WRONG_LAST_SEQUENCE
 from penstock.infra.telemetry import DEAD_LETTERS
 
@@ -44,6 +46,25 @@ _ID_IN_SUBJECT = ("event", "work", "timer")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(DeadLetter).decode
+
+
+async def bury_delivery(
+    bus: Bus, service: str, msg: Msg, error: Exception, *, kind: Kind, consumer: str = ""
+) -> None:
+    """`bury` a message as a consumer delivered it."""
+    of = delivery(msg.reply)
+    await bury(
+        bus,
+        service,
+        kind=kind,
+        subject=msg.subject,
+        body=msg.data,
+        error=error,
+        sequence=of.sequence,
+        deliveries=of.count,
+        consumer=consumer,
+        headers=msg.headers,
+    )
 
 
 async def bury(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -27,15 +26,16 @@ from penstock.contracts.envelope import Envelope, decode
 from penstock.contracts.errors import Conflict, InvalidMessage, NotFound, PenstockError, Unavailable
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.control import Step, Verb
-from penstock.infra.dead_letters import bury
+from penstock.infra.dead_letters import bury_delivery
 from penstock.infra.durables import NANOSECONDS, Durable
 from penstock.infra.event_order import EventOrder
+from penstock.infra.in_hand import TAKEOVER, InHand
 from penstock.infra.keyed_locks import KeyedLocks
 from penstock.infra.tracing import message_span
 
 log = logging.getLogger(__name__)
 
-ACK_WAIT = 4.0  # seconds without a sign of life until another instance takes the event over
+LONGEST = 900.0  # seconds that work on one event may take
 # Seconds that one pull stays open. One that was lost with the server is noticed after them.
 PULL = 1.0
 TRIES = 5  # deliveries of an event whose work raises something unforeseen
@@ -61,7 +61,15 @@ class EventConsumer:
     """
 
     def __init__(
-        self, bus: Bus, service: str, name: str, handle: Handle, *, at_once: int, grace: float
+        self,
+        bus: Bus,
+        service: str,
+        name: str,
+        handle: Handle,
+        *,
+        at_once: int,
+        grace: float,
+        takeover: float = TAKEOVER,
     ) -> None:
         self._bus = bus
         self._service = service
@@ -71,6 +79,8 @@ class EventConsumer:
         self._at_once = at_once
         self._grace = grace
         self._room = asyncio.Semaphore(at_once + WAITING)
+        self._takeover = takeover
+        self._in_hand = InHand(bus, takeover, longest=LONGEST)
         self._slots = asyncio.Semaphore(at_once)
         self._locks = KeyedLocks()
         self._order = EventOrder(bus, self._stream, name)
@@ -82,7 +92,7 @@ class EventConsumer:
             {
                 "durable_name": name,
                 "filter_subject": bus.subjects.events(service),
-                "ack_wait": int(ACK_WAIT * NANOSECONDS),
+                "ack_wait": int(self._takeover * NANOSECONDS),
                 "max_ack_pending": MOST_WAITING,
             },
         )
@@ -179,7 +189,7 @@ class EventConsumer:
 
     async def _take(self, msg: Msg) -> None:
         try:
-            async with _kept(msg):
+            with self._in_hand.holding(msg.reply):
                 if await self._turn(msg):
                     await self._take_in_turn(msg)
                 else:
@@ -239,37 +249,7 @@ class EventConsumer:
             await self._handle(event)
 
     async def _bury(self, msg: Msg, error: Exception) -> None:
-        await bury(
-            self._bus,
-            self._service,
-            kind="work",
-            subject=msg.subject,
-            body=msg.data,
-            error=error,
-            sequence=msg.metadata.sequence.stream,
-            deliveries=msg.metadata.num_delivered,
-            consumer=self._name,
-        )
+        await bury_delivery(self._bus, self._service, msg, error, kind="work", consumer=self._name)
 
     async def _again(self, msg: Msg) -> None:
         await msg.nak(delay=min(RETRY * msg.metadata.num_delivered, LONGEST_RETRY))
-
-
-@asynccontextmanager
-async def _kept(msg: Msg) -> AsyncIterator[None]:
-    """Tell the server, for as long as the block runs, that the work goes on.
-
-    Where the server cannot be told, another instance may begin the same: `handle` is idempotent.
-    """
-
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(ACK_WAIT / 3)
-            await msg.in_progress()
-
-    teller = asyncio.create_task(tell())
-    try:
-        yield
-    finally:
-        teller.cancel()
-        await asyncio.gather(teller, return_exceptions=True)

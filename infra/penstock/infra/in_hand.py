@@ -17,14 +17,18 @@ from penstock.infra.consumers import IN_PROGRESS
 log = logging.getLogger(__name__)
 
 TAKEOVER = 4.0  # seconds without a sign of life until another instance gets a message
-LONGEST = 60.0  # seconds after which no more signs are given: what hangs is tried elsewhere
+LONGEST = 60.0  # seconds that a command, a change or a timer may take
 
 
 class InHand:
-    """Tells the server every third of `takeover` seconds which deliveries are worked on."""
+    """Tells the server every third of `takeover` seconds which deliveries are worked on.
 
-    def __init__(self, bus: Bus, takeover: float = TAKEOVER) -> None:
+    After `longest` seconds it tells of one no more: what hangs is tried elsewhere.
+    """
+
+    def __init__(self, bus: Bus, takeover: float = TAKEOVER, *, longest: float = LONGEST) -> None:
         self._bus = bus
+        self._longest = longest
         self._interval = takeover / 3
         self._since: dict[str, float] = {}  # in the order of their arrival
         self._telling: asyncio.Task[None] | None = None
@@ -47,7 +51,7 @@ class InHand:
             for reply, since in tuple(self._since.items()):
                 if now - since < self._interval / 2:
                     break
-                if now - since < LONGEST:
+                if now - since < self._longest:
                     await self._sign(reply)
 
     async def _sign(self, reply: str) -> None:

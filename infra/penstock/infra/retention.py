@@ -5,7 +5,6 @@ Every instance asks for it, by commands that are the same for all of them; one c
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,6 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from penstock.contracts.errors import PenstockError
 from penstock.contracts.lifecycle import ARCHIVE, Archiving
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.live_view import LiveView
@@ -29,9 +27,9 @@ PAGE = 500
 
 
 class Retention:
-    """Has one service archive what its rules say, from `start` to `stop`.
+    """Has one service archive what its rules say, at each `look`.
 
-    `states` are the service's final states, `every` the seconds between two looks. A `Part`.
+    `states` are the service's final states, `every` the seconds between two looks.
     """
 
     def __init__(
@@ -48,31 +46,11 @@ class Retention:
         self._rules = rules
         self._states = states
         self._every = every
-        self._task: asyncio.Task[None] | None = None
-        self._problem: str | None = None
 
-    async def start(self) -> None:
-        """Look at once, and then again and again."""
+    async def look(self) -> None:
+        """Archive what is due now, if there are rules. Raises PenstockError: later then."""
         if self._rules:
-            self._task = asyncio.create_task(self._run(), name=f"retain-{self._service}")
-
-    async def stop(self) -> None:
-        """Ask for nothing more; what was asked for goes on."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    def problem(self) -> str | None:
-        """See `Part.problem`: late archiving is no reason to send nobody here."""
-        return None
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._look()
-            except PenstockError as error:
-                log.warning("%s: nothing is archived now: %s", self._service, error)
-            await asyncio.sleep(self._every)
+            await self._look()
 
     async def _look(self) -> None:
         turn = int(datetime.now(UTC).timestamp() // self._every)

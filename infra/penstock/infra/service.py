@@ -34,7 +34,7 @@ from penstock.infra.decisions import Decisions
 from penstock.infra.endings import from_archive, never, own_commands
 from penstock.infra.eraser import Remove
 from penstock.infra.event_log import JetStreamEventLog
-from penstock.infra.letter_count import LetterCount
+from penstock.infra.letter_count import letter_count
 from penstock.infra.live_view import LiveView
 from penstock.infra.objects import Objects
 from penstock.infra.projector import Projector
@@ -42,6 +42,7 @@ from penstock.infra.queries import Query, QueryResponder
 from penstock.infra.read_model import View
 from penstock.infra.redriving import Redriving
 from penstock.infra.refold import Refold
+from penstock.infra.repeated import Repeated
 from penstock.infra.restored import AfterRestore, Reconcile
 from penstock.infra.retention import Retention
 from penstock.infra.retention_rules import parse
@@ -49,7 +50,7 @@ from penstock.infra.routes import Route
 from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.snapshots import Snapshots
-from penstock.infra.stranded import Stranded
+from penstock.infra.stranded import stranded
 from penstock.infra.view_verbs import view_verbs
 from penstock.infra.watchdog import Watchdog
 
@@ -167,22 +168,18 @@ class Service(Generic[S]):
             **view_verbs(self.model, self.projector, refold),
         }
         self.reconcile: Reconcile | None = None
-        rules = parse(frame.settings.retention).get(name, {})
+        interval = frame.settings.retention_interval
+        rules = parse(frame.settings.retention).get(name, {}) if final else {}
+        retention = Retention(Sender(frame.bus), name, rules, final, every=interval)
         self.watchdog = Watchdog(frame.bus, name)
         self.watchdog.watch(self.commands.durable(), "command")
         self.parts: list[Part] = [
             self.watchdog,
             Control(frame.bus, name, self.verbs),
-            LetterCount(frame.bus, name),
+            letter_count(frame.bus, name),
             AfterRestore(frame.bus, self.log, self._folded, self._reconcile),
-            Stranded(frame.bus, frame.bus.subjects.stream("cmd"), f"{name}-commands"),
-            Retention(
-                Sender(frame.bus),
-                name,
-                rules if final else {},
-                final,
-                every=frame.settings.retention_interval,
-            ),
+            stranded(frame.bus, frame.bus.subjects.stream("cmd"), f"{name}-commands"),
+            Repeated(f"retention of {name}", retention.look, every=interval),
         ]
         self.routes: list[Route] = []
         self.on_shutdown: list[Callable[[web.Application], Awaitable[None]]] = []

@@ -8,13 +8,12 @@ place: it stands where its consumer has everything behind it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
-from penstock.contracts.errors import PenstockError
 from penstock.contracts.subjects import MSG_ID, REPLY
 from penstock.infra.bus import Bus, Stored
+from penstock.infra.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -22,46 +21,30 @@ LOOK = 10.0  # seconds between two looks
 AT_ONCE = 100  # messages that one look finds of a consumer; the others are found later
 
 
+def stranded(
+    bus: Bus, stream: str, consumer: str | None = None, *, every: float = LOOK
+) -> Repeated:
+    """A part of the service that looks after the consumers of one stream: `consumer`, or all."""
+    look = Stranded(bus, stream, consumer).look
+    return Repeated(f"search for lost messages of {stream}", look, every=every, first=every)
+
+
 class Stranded:
-    """A part of the service that looks after the consumers of one stream: `consumer`, or all.
+    """Looks for stranded messages of one stream, those of `consumer` or of all.
 
     A message is put back when two looks have found it, for what is acknowledged at this moment is
     removed a moment later. It may be handled twice, as any message. Several instances may look.
     """
 
-    def __init__(
-        self, bus: Bus, stream: str, consumer: str | None = None, *, look: float = LOOK
-    ) -> None:
+    def __init__(self, bus: Bus, stream: str, consumer: str | None = None) -> None:
         self._bus = bus
         self._stream = stream
         self._consumer = consumer
-        self._look = look
         self._seen: set[int] = set()
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin to look."""
-        self._task = asyncio.create_task(self._run(), name=f"stranded-{self._stream}")
-
-    async def stop(self) -> None:
-        """End; what was found is found again."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    def problem(self) -> str | None:
-        """See `Part.problem`."""
-        if self._task and self._task.done() and not self._task.cancelled():
-            return f"it does not look for lost messages of {self._stream} any more; see the log"
-        return None
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._look)
-            try:
-                await self._put_back(await self._found())
-            except PenstockError as error:
-                log.info("%s is looked through later: %s", self._stream, error)
+    async def look(self) -> None:
+        """Look once. Raises PenstockError when the server cannot be asked now."""
+        await self._put_back(await self._found())
 
     async def _found(self) -> list[Stored]:
         return [

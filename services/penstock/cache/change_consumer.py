@@ -21,7 +21,7 @@ from penstock.contracts.changes import EntityChanged
 from penstock.contracts.envelope import Envelope, decode, unwrap
 from penstock.contracts.errors import Conflict, InvalidMessage, Unavailable
 from penstock.infra.bus import Bus
-from penstock.infra.dead_letters import bury
+from penstock.infra.dead_letters import bury_delivery
 from penstock.infra.durables import NANOSECONDS, Durable
 from penstock.infra.in_hand import TAKEOVER, InHand
 from penstock.infra.tracing import message_span
@@ -120,17 +120,7 @@ class ChangeConsumer:
 
     async def _bury(self, msg: Msg, error: Exception) -> None:
         try:
-            await bury(
-                self._bus,
-                SERVICE,
-                kind="change",
-                subject=msg.subject,
-                body=msg.data,
-                error=error,
-                sequence=msg.metadata.sequence.stream,
-                deliveries=msg.metadata.num_delivered,
-                headers=msg.headers,
-            )
+            await bury_delivery(self._bus, SERVICE, msg, error, kind="change")
         except Unavailable as unsent:
             log.warning("cache: the dead letter of %s waits: %s", msg.subject, unsent)
             await msg.nak(delay=RETRY)

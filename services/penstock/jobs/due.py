@@ -16,7 +16,7 @@ from penstock.contracts.jobs import SERVICE, JobDue, JobState
 from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.consumers import ACK, delivery, lane_config, nak_after
-from penstock.infra.dead_letters import bury
+from penstock.infra.dead_letters import bury_delivery
 from penstock.infra.decider import Load
 from penstock.infra.durables import Durable
 from penstock.infra.in_hand import TAKEOVER, InHand
@@ -107,17 +107,7 @@ class DueJobs:
             if not isinstance(error, InvalidMessage) and of.count < TRIES:
                 raise
             log.exception("the timer %s is given up", msg.subject)
-            await bury(
-                self._bus,
-                SERVICE,
-                kind="timer",
-                subject=msg.subject,
-                body=msg.data,
-                error=error,
-                sequence=of.sequence,
-                deliveries=of.count,
-                headers=msg.headers,
-            )
+            await bury_delivery(self._bus, SERVICE, msg, error, kind="timer")
 
     async def _offer(self, msg: Msg) -> None:
         """Offer the job of a due message if it still waits for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.contracts.jobs import SERVICE, JobState
 from penstock.infra.service import Frame, Service
-from penstock.infra.stranded import Stranded
+from penstock.infra.stranded import stranded
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
@@ -37,7 +37,7 @@ def build(frame: Frame) -> Service[JobState]:
     service.reconcile = reconciler.run
     stream = frame.bus.subjects.stream
     service.parts += [
-        Stranded(frame.bus, stream("work")),
-        Stranded(frame.bus, stream("sched"), DUE),
+        stranded(frame.bus, stream("work")),
+        stranded(frame.bus, stream("sched"), DUE),
     ]
     return service
