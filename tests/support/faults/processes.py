@@ -206,13 +206,14 @@ class System:
         await asyncio.gather(*closing, return_exceptions=True)
         await self.nats.close()
 
-    def views(self, service: str) -> dict[str, Path]:
-        """Each instance's view of a service, by the instance's name."""
-        return {
-            name: self.directory / name / "views" / f"{service}.sqlite"
-            for name, services in INSTANCES.items()
-            if service in services
-        }
+    def instances(self, service: str) -> list[str]:
+        """The names of the instances of a service."""
+        return [name for name, services in INSTANCES.items() if service in services]
+
+    def view(self, service: str, instance: str) -> Path | None:
+        """The file of an instance's view, the latest if it made several; None before the first."""
+        files = (self.directory / instance / "views").glob(f"{service}.*.sqlite")
+        return max(files, key=lambda path: int(path.suffixes[0][1:]), default=None)
 
     @property
     def given_up(self) -> dict[str, int]:

@@ -76,22 +76,26 @@ async def caught_up_views(bus: Bus, system: System) -> dict[tuple[str, str], Tab
     found = {}
     for service in SERVICES:
         end = await JetStreamEventLog(bus, service).last_sequence()
-        for instance, path in system.views(service).items():
-            found[service, instance] = await _caught_up(path, end)
+        for instance in system.instances(service):
+            found[service, instance] = await _caught_up(system, service, instance, end)
     return found
 
 
-async def _caught_up(path: Path, end: int) -> Tables:
+async def _caught_up(system: System, service: str, instance: str, end: int) -> Tables:
     deadline = time.monotonic() + LONGEST
-    while reached(view := _view(path)) < end:
+    while reached(view := _view(system.view(service, instance))) < end:
         if time.monotonic() > deadline:
             at = reached(view)
-            raise AssertionError(f"the view {path} stands at {at} and does not reach {end}")
+            raise AssertionError(
+                f"the view of {service} in {instance} stands at {at} and does not reach {end}"
+            )
         await asyncio.sleep(POLL)
     return view
 
 
-def _view(path: Path) -> Tables:
+def _view(path: Path | None) -> Tables:
+    if path is None:
+        return {}
     try:
         return read_view(path)
     except (apsw.CantOpenError, apsw.BusyError, apsw.ReadOnlyError):
