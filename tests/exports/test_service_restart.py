@@ -171,3 +171,18 @@ async def test_a_writer_that_breaks_fails_its_export_and_no_other(
         with pytest.raises(ExportFailed, match="ZeroDivisionError; see the log"):
             await ps.exports.export("talk", "t", "broken", async_mode=False)
         assert (await ps.exports.export("talk", "t", "txt", async_mode=False)).is_over
+
+
+async def test_a_request_that_the_server_lost_sight_of_is_carried_out(
+    nats_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ps: Penstock
+) -> None:
+    monkeypatch.setattr("penstock.exports.service.LOOK", 0.2)
+    async with running_system(nats_url, prefix, tmp_path / "1", {"exports": build}):
+        await ps.exports.put("talk", "t", TALK)  # the consumer is there
+    async with running_system(nats_url, prefix, tmp_path / "1", {"exports": that_never_renders}):
+        await ps.exports.export("talk", "t", "txt", id="lost")
+    bus = ps.session.bus
+    stream = bus.subjects.event_stream(SERVICE)
+    await bus.api(f"CONSUMER.RESET.{stream}.exports-renderer", {"seq": 100})
+    async with running_system(nats_url, prefix, tmp_path / "2", {"exports": build}):
+        assert (await ended(ps, "lost")).state == "completed"
