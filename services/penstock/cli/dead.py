@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import get_args
 
@@ -21,6 +22,7 @@ from penstock.infra.settings import Settings
 
 LIMIT = 50
 Verb = Callable[[argparse.Namespace, Bus], Awaitable[int]]
+PIPED = 240  # columns where nobody looks
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -113,8 +115,8 @@ def _with(verb: Verb) -> Callable[[argparse.Namespace, Settings], int]:
 async def show_list(options: argparse.Namespace, bus: Bus) -> int:
     """Print the newest letters that match, each as a row or as a line of JSON."""
     table = Table(box=None, pad_edge=False)
-    for column in ("number", "when", "service", "kind", "aggregate", "type", "reason"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("number", "when"))
+    for column in ("number", "when", "kind", "message", "aggregate", "reason"):
+        table.add_column(column, overflow="fold", no_wrap=column != "reason")
     shown = 0
     letters = DeadLetterOffice(bus).newest_first(selection(options), options.before)
     async for found in letters:
@@ -126,16 +128,18 @@ async def show_list(options: argparse.Namespace, bus: Bus) -> int:
         if shown == options.limit:
             break
     if not options.json:
-        Console().print(table if shown else "There is no such dead letter.")
+        width = None if sys.stdout.isatty() else PIPED
+        Console(width=width).print(table if shown else "There is no such dead letter.")
     return 0
 
 
 def _row(found: Found) -> tuple[str, ...]:
     letter = found.letter
     when = letter.time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    type = letter.type or letter.subject
+    # Both begin with a prefix that says nothing here; the service comes next.
+    message = (letter.type or letter.subject).partition(".")[2]
     reason = letter.reason.detail or letter.reason.title
-    return str(found.number), when, letter.service, letter.kind, letter.id, type, reason
+    return str(found.number), when, letter.kind, message, letter.id, reason
 
 
 async def show_one(options: argparse.Namespace, bus: Bus) -> int:

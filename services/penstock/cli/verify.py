@@ -47,8 +47,8 @@ def _show(where: str, verified: Verified) -> None:
     done = spent(verified.events, verified.seconds) + held
     if not verified.count:
         print(
-            f"{where} is as its events say: {verified.aggregates:,} aggregates at "
-            f"{verified.sequence}, {done}."
+            f"{where} is as its events say: {verified.aggregates:,} "
+            f"aggregate{'s' * (verified.aggregates != 1)} at {verified.sequence}, {done}."
         )
         return
     print(
