@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
     """How often to inject a fault: few times in CI, `--rounds` by hand."""
-    return int(request.config.getoption("--rounds") or 10)
+    return int(request.config.getoption("--rounds") or 5)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from penstock.contracts.cache import InvalidateTag, TagInvalidated, TagState
 from penstock.contracts.changes import EntityChanged
 from penstock.contracts.envelope import Envelope, unwrap, wrap
 from penstock.contracts.progress import CompleteProgress
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 CHANGE = EntityChanged(entity="user", id="1", tags=("profile", "user"), version=7)

@@ -19,7 +19,7 @@ from penstock.contracts.changes import EntityChanged
 from penstock.contracts.envelope import encode, wrap
 from penstock.contracts.errors import InvalidMessage, Timeout
 from penstock.contracts.subjects import MSG_ID
-from penstock.infra.dead_letters import DeadLetter
+from penstock.infra.dead_letters.burying import DeadLetter
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 

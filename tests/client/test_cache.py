@@ -258,9 +258,14 @@ async def test_who_invalidated_does_not_get_a_value_whose_computing_began_before
 
 async def test_many_callers_share_one_run_and_none_shares_its_value(ps: Penstock) -> None:
     source = Source({"a": []})
+    calls = asyncio.gather(
+        *(ps.cache.get_or_set("key", source.load, tags=["t"]) for _ in range(100))
+    )
+    async with asyncio.timeout(10):
+        while ps.cache.stats().absent < 100:  # all have looked, and found nothing
+            await asyncio.sleep(0.01)
     source.go_on.set()
-    calls = (ps.cache.get_or_set("key", source.load, tags=["t"]) for _ in range(100))
-    values = await asyncio.gather(*calls)
+    values = await calls
     assert source.runs == 1
     values[0]["a"].append("mine")
     assert values[1] == {"a": []}

@@ -24,8 +24,8 @@ from penstock.contracts.answers import Outcome
 from penstock.contracts.exports import document_key
 from penstock.contracts.lifecycle import ERASE
 from penstock.infra.bus import Bus
+from penstock.infra.deciding.snapshots import EVERY
 from penstock.infra.host import Host
-from penstock.infra.snapshots import EVERY
 from penstock.infra.testing import running_system
 from support.streams import everything
 

@@ -30,7 +30,7 @@ from penstock.contracts.exports import (
     encode_document,
 )
 from penstock.exports.domain import State, decide, evolve
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ONE = Content(size=1, sha256="1" * 64)

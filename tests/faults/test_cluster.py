@@ -33,6 +33,7 @@ RAW = "notifications"  # whose events nobody folds here
 ELECTION = 9.0  # seconds until the server begins an election, at most
 PAUSE = 5.0  # seconds in which appends may rest when another server than their leader dies
 SILENCE = PING_INTERVAL * (PINGS_UNANSWERED + 1.0)  # seconds until a client leaves a server
+READY = 30.0  # seconds until all parts of a host have heard that all is well again
 BUSY = 2.0  # seconds that a busy machine may add
 
 pytestmark = [
@@ -118,7 +119,15 @@ async def commands(cluster: Cluster, prefix: str, directory: Path) -> AsyncItera
         print(f"{len(commanding.jobs)} jobs; the longest three commands: {commanding.wait:.2f} s")
         assert len(commanding.jobs) > 10
         await commanding.check(host, clients[0])
-        assert not any(host.problems().values())
+        await ready_again(host)
+
+
+async def ready_again(host: Host) -> None:
+    """Wait until every part of the host has heard that all is well again."""
+    deadline = time.monotonic() + READY
+    while any(host.problems().values()):
+        assert time.monotonic() < deadline, host.problems()
+        await asyncio.sleep(0.05)
 
 
 async def test_a_server_killed_or_silent_loses_nothing_and_catches_up(

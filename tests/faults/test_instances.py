@@ -15,9 +15,9 @@ import aiohttp
 from penstock.client import Penstock
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.progress import SERVICE, ProgressState
+from penstock.infra.consuming.in_hand import TAKEOVER
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.host import Host
-from penstock.infra.in_hand import TAKEOVER
 from penstock.infra.service import Frame, Service
 from penstock.infra.testing import running_system
 from penstock.notifications.service import build as build_notifications

@@ -19,12 +19,12 @@ from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import Unavailable
 from penstock.contracts.progress import SERVICE, CreateProgress, ProgressState
 from penstock.infra.bus import Bus
+from penstock.infra.consuming.watchdog import EVERY, STALL
 from penstock.infra.host import Host
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.service import Frame, Service
 from penstock.infra.streams import provision
 from penstock.infra.testing import running_system
-from penstock.infra.watchdog import EVERY, STALL
 from penstock.progress.domain import decide, evolve
 from penstock.progress.service import build
 

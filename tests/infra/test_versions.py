@@ -17,8 +17,8 @@ from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, command, event, upcast
 from penstock.contracts.registry import MESSAGES
 from penstock.infra.bus import Bus
-from penstock.infra.dead_letters import DeadLetter
-from penstock.infra.decider import Context
+from penstock.infra.dead_letters.burying import DeadLetter
+from penstock.infra.deciding.decider import Context
 from penstock.infra.host import Host
 from penstock.infra.service import Frame, Service
 from penstock.infra.streams import ensure, event_stream

@@ -24,7 +24,7 @@ from penstock.contracts.jobs import (
     JobStarted,
     JobState,
 )
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 from penstock.jobs.domain import (
     ERRORS_KEPT,
     Event,

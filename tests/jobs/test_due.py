@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penstock.client import Penstock
 from penstock.contracts.dead import Letters
-from penstock.infra.dead_letter_office import DeadLetterOffice
+from penstock.infra.dead_letters.office import DeadLetterOffice
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build

@@ -20,7 +20,7 @@ from penstock.contracts.notifications import (
     SendNotification,
     command_id,
 )
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 from penstock.notifications.domain import decide, evolve
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

@@ -15,8 +15,8 @@ from penstock.contracts.search import SearchDocument, SearchQuery
 from penstock.contracts.views import Rebuild, Verified, Verify
 from penstock.infra.control import ask_all
 from penstock.infra.host import Host
-from penstock.infra.read_model import READERS
 from penstock.infra.testing import running_system
+from penstock.infra.views.read_model import READERS
 from penstock.search.service import build
 from penstock.search.views import SearchView
 

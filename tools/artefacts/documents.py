@@ -11,7 +11,7 @@ from artefacts.asyncapi import asyncapi
 from artefacts.message_schemas import every_message, message_schema
 from artefacts.surfaces import built_services
 from penstock.contracts.registry import MESSAGES
-from penstock.infra.dead_letter_endpoints import dead_letter_endpoints
+from penstock.infra.dead_letters.endpoints import dead_letter_endpoints
 from penstock.infra.openapi import document
 
 Json = dict[str, Any]

@@ -27,9 +27,9 @@ from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.jobs import PRIORITIES, SERVICE, JobReady
 from penstock.contracts.subjects import Subjects, token
-from penstock.infra.consumers import delivery, nak_after
+from penstock.infra.consuming.consumers import delivery, nak_after
+from penstock.infra.consuming.lanes import Lane, Lanes
 from penstock.infra.event_log import Durability, JetStreamEventLog
-from penstock.infra.lanes import Lane, Lanes
 from penstock.infra.timers import Timers
 
 log = logging.getLogger(__name__)

@@ -44,7 +44,7 @@ from penstock.contracts.jobs import (
     JobRetrying,
     JobStarted,
 )
-from penstock.infra.consumers import ACK, NAK, delivery
+from penstock.infra.consuming.consumers import ACK, NAK, delivery
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.sender import Cause
 from penstock.infra.timers import Timers

@@ -15,7 +15,7 @@ from penstock.client.penstock import Penstock
 from penstock.contracts.errors import PenstockError
 from penstock.contracts.jobs import SERVICE
 from penstock.infra.bus import Bus
-from penstock.infra.consumers import IN_PROGRESS
+from penstock.infra.consuming.consumers import IN_PROGRESS
 
 log = logging.getLogger(__name__)
 

@@ -18,16 +18,16 @@ import msgspec
 from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
 from penstock.contracts.lifecycle import Archived, Erased
-from penstock.infra.aggregate import Aggregate, Folder
-from penstock.infra.archive import Archive
-from penstock.infra.archiver import whole
-from penstock.infra.decider import Load, archived, erased
+from penstock.infra.deciding.aggregate import Aggregate, Folder
+from penstock.infra.deciding.decider import Load, archived, erased
+from penstock.infra.endings.archiver import whole
+from penstock.infra.endings.segments import Archive
 from penstock.infra.event_log import JetStreamEventLog, Recorded
-from penstock.infra.held import held_back
-from penstock.infra.live_view import LiveView
-from penstock.infra.projector import Projector
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query
-from penstock.infra.read_model import archived_to
+from penstock.infra.views.held import held_back
+from penstock.infra.views.live_view import LiveView
+from penstock.infra.views.projector import Projector
+from penstock.infra.views.read_model import archived_to
 
 S = TypeVar("S")
 

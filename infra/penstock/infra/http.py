@@ -19,7 +19,7 @@ from penstock.contracts.answers import Accepted
 from penstock.contracts.envelope import invalid, newest, type_of
 from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError, Problem
 from penstock.contracts.registry import MESSAGES, MessageType
-from penstock.infra.dead_letter_endpoints import dead_letter_endpoints
+from penstock.infra.dead_letters.endpoints import dead_letter_endpoints
 from penstock.infra.openapi import document
 from penstock.infra.queries import Endpoint
 from penstock.infra.routes import Handler

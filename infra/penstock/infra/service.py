@@ -16,43 +16,43 @@ from aiohttp import web
 
 from penstock.contracts.control import Release
 from penstock.contracts.envelope import messages
-from penstock.infra.aggregate import Folder
 from penstock.infra.answering import Answering
-from penstock.infra.archive import Archive
-from penstock.infra.archiver import Finished
 from penstock.infra.bus import Bus
-from penstock.infra.command_consumer import CommandConsumer
+from penstock.infra.consuming.command_consumer import CommandConsumer
+from penstock.infra.consuming.stranded import stranded
+from penstock.infra.consuming.watchdog import Watchdog
 from penstock.infra.control import Control, Verb
-from penstock.infra.decider import (
+from penstock.infra.dead_letters.count import letter_count
+from penstock.infra.dead_letters.redriving import Redriving
+from penstock.infra.deciding.aggregate import Folder
+from penstock.infra.deciding.decider import (
     Decide,
     Decider,
     Effect,
     Evolve,
     LookUp,
 )
-from penstock.infra.decisions import Decisions
-from penstock.infra.endings import from_archive, never, own_commands
-from penstock.infra.eraser import Remove
+from penstock.infra.deciding.decisions import Decisions
+from penstock.infra.deciding.snapshots import Snapshots
+from penstock.infra.endings.archiver import Finished
+from penstock.infra.endings.commands import from_archive, never, own_commands
+from penstock.infra.endings.eraser import Remove
+from penstock.infra.endings.retention import Retention
+from penstock.infra.endings.rules import parse
+from penstock.infra.endings.segments import Archive
 from penstock.infra.event_log import JetStreamEventLog
-from penstock.infra.letter_count import letter_count
-from penstock.infra.live_view import LiveView
 from penstock.infra.objects import Objects
-from penstock.infra.projector import Projector
 from penstock.infra.queries import Query, QueryResponder
-from penstock.infra.read_model import View
-from penstock.infra.redriving import Redriving
-from penstock.infra.refold import Refold
 from penstock.infra.repeated import Repeated
 from penstock.infra.restored import AfterRestore, Reconcile
-from penstock.infra.retention import Retention
-from penstock.infra.retention_rules import parse
 from penstock.infra.routes import Route
 from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
-from penstock.infra.snapshots import Snapshots
-from penstock.infra.stranded import stranded
-from penstock.infra.view_verbs import view_verbs
-from penstock.infra.watchdog import Watchdog
+from penstock.infra.views.live_view import LiveView
+from penstock.infra.views.projector import Projector
+from penstock.infra.views.read_model import View
+from penstock.infra.views.refold import Refold
+from penstock.infra.views.verbs import view_verbs
 
 S = TypeVar("S")
 DAY = 86_400.0  # seconds

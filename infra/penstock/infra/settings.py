@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.contracts.errors import InvalidMessage, StartupError
 from penstock.contracts.subjects import Subjects
-from penstock.infra.retention_rules import parse
+from penstock.infra.endings.rules import parse
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 SECRET = ("nats_url", "secret")

@@ -21,9 +21,9 @@ from penstock.contracts.changes import EntityChanged
 from penstock.contracts.envelope import Envelope, decode, unwrap
 from penstock.contracts.errors import Conflict, InvalidMessage, Unavailable
 from penstock.infra.bus import Bus
-from penstock.infra.dead_letters import bury_delivery
-from penstock.infra.durables import NANOSECONDS, Durable
-from penstock.infra.in_hand import TAKEOVER, InHand
+from penstock.infra.consuming.durables import NANOSECONDS, Durable
+from penstock.infra.consuming.in_hand import TAKEOVER, InHand
+from penstock.infra.dead_letters.burying import bury_delivery
 from penstock.infra.tracing import message_span
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import msgspec
 from penstock.contracts.cache import InvalidateTag, TagInvalidated, TagState
 from penstock.contracts.changes import EntityChanged, tags_of
 from penstock.contracts.envelope import Envelope, wrap
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 
 
 def decide(

@@ -17,7 +17,7 @@ from penstock.cli.connecting import connected, service_named
 from penstock.cli.settling import discard, redrive, selection
 from penstock.contracts.dead import Found, Kind, body_of, listed
 from penstock.infra.bus import Bus
-from penstock.infra.dead_letter_office import DeadLetterOffice
+from penstock.infra.dead_letters.office import DeadLetterOffice
 from penstock.infra.settings import Settings
 
 LIMIT = 50

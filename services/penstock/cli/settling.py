@@ -18,8 +18,8 @@ from rich.status import Status
 from penstock.contracts.dead import Found, Letters, Settled
 from penstock.contracts.errors import NotFound, PenstockError
 from penstock.infra.bus import Bus
-from penstock.infra.dead_letter_office import DeadLetterOffice
-from penstock.infra.redriving import Redriving
+from penstock.infra.dead_letters.office import DeadLetterOffice
+from penstock.infra.dead_letters.redriving import Redriving
 
 EVERY = 5.0  # seconds between two lines of progress where there is no terminal
 Settle = Callable[[Sequence[Found]], Awaitable[list[Settled]]]

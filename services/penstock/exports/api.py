@@ -14,9 +14,9 @@ from penstock.contracts.exports import ExportFile, ExportState
 from penstock.exports.domain import State
 from penstock.exports.filenames import content_disposition
 from penstock.exports.ranges import Part, matches, wanted
-from penstock.infra.live_view import LiveView
 from penstock.infra.objects import Objects
 from penstock.infra.routes import Handler, Reply, Route
+from penstock.infra.views.live_view import LiveView
 
 _FILE = {
     "ETag": "the SHA-256 of the whole file",

@@ -22,7 +22,7 @@ from penstock.contracts.exports import (
 )
 from penstock.exports.domain import State
 from penstock.exports.histories import Histories
-from penstock.infra.decider import Load
+from penstock.infra.deciding.decider import Load
 from penstock.infra.objects import Objects
 
 _decode = msgspec.json.Decoder(Document).decode

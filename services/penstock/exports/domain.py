@@ -28,7 +28,7 @@ from penstock.contracts.exports import (
     document_named,
 )
 from penstock.exports.formats import format_named
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 
 Event = DocumentPut | ExportRequested | ExportStarted | ExportCompleted | ExportFailed
 State = DocumentState | ExportState

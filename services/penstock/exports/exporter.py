@@ -25,7 +25,7 @@ from penstock.exports.documents import Documents
 from penstock.exports.domain import State
 from penstock.exports.formats import format_named
 from penstock.exports.renderer import RenderedTooLong, Renderer
-from penstock.infra.decider import Aggregate, Decider
+from penstock.infra.deciding.decider import Aggregate, Decider
 from penstock.infra.event_log import EventLog
 from penstock.infra.objects import Damaged
 

@@ -14,7 +14,7 @@ from penstock.exports.overdue import Overdue
 from penstock.exports.removal import Removal
 from penstock.exports.renderer import Renderer
 from penstock.exports.views import QUERIES, ExportsView
-from penstock.infra.event_consumer import STALLED, EventConsumer
+from penstock.infra.consuming.event_consumer import STALLED, EventConsumer
 from penstock.infra.objects import Objects
 from penstock.infra.repeated import Repeated
 from penstock.infra.sender import Sender

@@ -14,7 +14,7 @@ from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
 from penstock.contracts.jobs import SERVICE, JobQueued, JobReady, JobState, timer
 from penstock.contracts.subjects import MSG_ID
 from penstock.infra.bus import Bus
-from penstock.infra.decider import Aggregate
+from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
 from penstock.infra.timers import Timers
 from penstock.jobs.domain import Offer, Wait, Withdraw, next_step

@@ -30,7 +30,7 @@ from penstock.contracts.jobs import (
     JobState,
     State,
 )
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 
 Event = JobQueued | JobStarted | JobRetrying | JobReleased | JobCompleted | JobFailed | JobCancelled
 ERRORS_KEPT = 20

@@ -15,12 +15,12 @@ from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.jobs import SERVICE, JobDue, JobState
 from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Bus, StreamError
-from penstock.infra.consumers import ACK, delivery, lane_config, nak_after
-from penstock.infra.dead_letters import bury_delivery
-from penstock.infra.decider import Load
-from penstock.infra.durables import Durable
-from penstock.infra.in_hand import TAKEOVER, InHand
-from penstock.infra.lanes import Lane, Lanes
+from penstock.infra.consuming.consumers import ACK, delivery, lane_config, nak_after
+from penstock.infra.consuming.durables import Durable
+from penstock.infra.consuming.in_hand import TAKEOVER, InHand
+from penstock.infra.consuming.lanes import Lane, Lanes
+from penstock.infra.dead_letters.burying import bury_delivery
+from penstock.infra.deciding.decider import Load
 from penstock.infra.timers import Timers
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import ready

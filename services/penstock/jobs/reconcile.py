@@ -18,9 +18,9 @@ from penstock.contracts.envelope import Envelope, decode, unwrap, wrap
 from penstock.contracts.errors import Conflict, InvalidMessage
 from penstock.contracts.jobs import JobReady, JobReleased, JobStarted, JobState
 from penstock.infra.bus import Bus, Stored
-from penstock.infra.decider import Aggregate, Load
+from penstock.infra.deciding.decider import Aggregate, Load
 from penstock.infra.event_log import EventLog
-from penstock.infra.live_view import LiveView
+from penstock.infra.views.live_view import LiveView
 from penstock.jobs.dispatch import Dispatch
 
 log = logging.getLogger(__name__)

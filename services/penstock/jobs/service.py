@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from penstock.contracts.jobs import SERVICE, JobState
+from penstock.infra.consuming.stranded import stranded
 from penstock.infra.service import Frame, Service
-from penstock.infra.stranded import stranded
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs

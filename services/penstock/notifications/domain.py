@@ -23,7 +23,7 @@ from penstock.contracts.notifications import (
     channel_of,
     command_id,
 )
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 
 Command = SendNotification | Broadcast | MarkRead
 Event = NotificationSent | BroadcastSent | NotificationsRead

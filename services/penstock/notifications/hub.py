@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from penstock.contracts.notifications import FeedState
-from penstock.infra.live_view import LiveView
-from penstock.infra.read_model import Ended, Folded
+from penstock.infra.views.live_view import LiveView
+from penstock.infra.views.read_model import Ended, Folded
 from penstock.notifications.frames import event_message, text_frame
 
 CHUNK = 64 * 1024  # bytes written to a socket at a time

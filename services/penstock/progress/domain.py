@@ -30,7 +30,7 @@ from penstock.contracts.progress import (
     State,
     UpdateProgress,
 )
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 
 Command = (
     CreateProgress

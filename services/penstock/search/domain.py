@@ -16,7 +16,7 @@ from penstock.contracts.search import (
     DocumentState,
     IndexDocument,
 )
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 
 FINAL = ("deleted",)
 

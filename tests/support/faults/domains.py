@@ -13,7 +13,7 @@ from penstock.contracts.envelope import Envelope, type_of, unwrap, wrap
 from penstock.contracts.errors import PenstockError, Problem
 from penstock.contracts.exports import Content, DocumentState, PutDocument, encode_document
 from penstock.exports import domain as exports
-from penstock.infra.decider import Context
+from penstock.infra.deciding.decider import Context
 from penstock.infra.event_log import Recorded
 from penstock.jobs import domain as jobs
 from penstock.notifications import domain as notifications

@@ -15,8 +15,8 @@ from benchmarks.eventlog.material import SERVICE, fill, history, stream
 from penstock.contracts.progress import ListProgress, ProgressState
 from penstock.infra.bus import Bus
 from penstock.infra.event_log import JetStreamEventLog
-from penstock.infra.projector import Projector
-from penstock.infra.read_model import ReadModel
+from penstock.infra.views.projector import Projector
+from penstock.infra.views.read_model import ReadModel
 from penstock.progress.domain import evolve
 from penstock.progress.views import ProgressView, listed
 

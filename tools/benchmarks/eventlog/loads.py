@@ -23,10 +23,10 @@ from benchmarks.eventlog.material import (
 )
 from penstock.contracts.envelope import decode
 from penstock.contracts.progress import ProgressState
-from penstock.infra.aggregates import Aggregates
 from penstock.infra.bus import Bus
+from penstock.infra.deciding.aggregates import Aggregates
+from penstock.infra.deciding.snapshots import Snapshots
 from penstock.infra.event_log import JetStreamEventLog
-from penstock.infra.snapshots import Snapshots
 from penstock.progress.domain import evolve
 
 SHORT_TURNS, LONG_TURNS, SNAPSHOT_TURNS = 1000, 30, 500

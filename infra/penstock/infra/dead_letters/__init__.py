@@ -1,0 +1,1 @@
+"""What could not be handled: kept, counted, shown, redriven and discarded."""

@@ -1,0 +1,1 @@
+"""What is folded from a log and answers questions: the read model, its projector, its renewal."""
