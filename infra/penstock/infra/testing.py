@@ -41,7 +41,8 @@ def shared_nats(*, durability: Durability = "os") -> Iterator[str]:
         # A factory of its own leaves the thread's current loop alone.
         asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
     ):
-        server = EmbeddedNats(Path(directory), durability=durability)
+        # Its data go with it: nothing is worth waiting for when it stops.
+        server = EmbeddedNats(Path(directory), durability=durability, grace=1.0)
         runner.run(server.start())
         try:
             yield server.url
