@@ -147,6 +147,9 @@ async def test_what_was_acknowledged_before_a_backup_under_traffic_is_there_afte
             check_jobs(logs, calls, then["jobs"])
             await check_exports(ps, logs)
             await check_views(there / ".penstock", logs)
+            for service in ("jobs", "exports"):
+                verified = await asyncio.to_thread(penstock, "verify", service, directory=there)
+                assert verified.returncode == 0, verified.stdout + verified.stderr
             await check_again(Traffic(ps), traffic, begun, bus)
             assert_settled(await bus.api("STREAM.INFO.PENSTOCK_EV_JOBS"))
         kill_tree(process.pid)

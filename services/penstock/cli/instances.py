@@ -100,4 +100,4 @@ def _lines(what: str) -> Show:
 def spent(events: int, seconds: float) -> str:
     """How many events in what time, as a phrase."""
     rate = f" ({events / seconds:,.0f} a second)" if seconds else ""
-    return f"{events:,} events in {seconds:,.1f} s{rate}"
+    return f"{events:,} event{'s' * (events != 1)} in {seconds:,.1f} s{rate}"
