@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from penstock.contracts.answers import Answer, Outcome, Question
+from penstock.contracts.errors import Unavailable
 from penstock.contracts.progress import CreateProgress
 from penstock.contracts.subjects import REPLY
 from penstock.infra.bus import Bus
@@ -78,3 +80,21 @@ async def test_a_question_whose_answer_is_lost_is_asked_again(
     data, _ = await Sender(cut_bus).ask("progress", "sum", Question(), int)
     assert data == 42
     assert len(service) == 2
+
+
+async def test_a_service_that_is_connecting_again_just_now_is_asked_once_more(bus: Bus) -> None:
+    asking = asyncio.create_task(Sender(bus).ask("progress", "sum", Question(), int))
+    await asyncio.sleep(0.1)  # it hears that nobody is there, and waits longer than this
+
+    async def answer(msg: Msg) -> None:
+        await msg.respond(b'{"data":42}')
+
+    await bus.nc.subscribe(bus.subjects.query("progress", "*"), cb=answer)
+    data, _ = await asking
+    assert data == 42
+
+
+async def test_a_service_that_does_not_run_is_said_soon(bus: Bus) -> None:
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="is the service running"):
+            await Sender(bus).ask("progress", "sum", Question(), int)

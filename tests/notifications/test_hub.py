@@ -12,7 +12,7 @@ import pytest
 from penstock.contracts.envelope import wrap
 from penstock.contracts.notifications import BroadcastSent, FeedState
 from penstock.infra.views.live_view import LiveView
-from penstock.infra.views.read_model import Folded
+from penstock.infra.views.view import Folded
 from penstock.notifications.hub import CHUNK, Hub
 from penstock.notifications.views import InboxView
 

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 
 from penstock.contracts.answers import Accepted, Answer, Outcome, Question
 from penstock.contracts.envelope import Envelope, encode, type_of, wrap
-from penstock.contracts.errors import Timeout, from_problem
+from penstock.contracts.errors import Timeout, Unavailable, from_problem
 from penstock.contracts.subjects import MSG_ID, REPLY, token
 from penstock.infra.bus import Ack, Bus
 from penstock.infra.storing import despite_lost_connections, store
@@ -24,6 +24,7 @@ from penstock.infra.tracing import message_span, traceparent
 
 T = TypeVar("T")
 LONGEST_WAIT = 30.0
+CONNECTING = 0.3  # seconds that a service takes to connect again
 
 _decode_outcome = msgspec.json.Decoder(Outcome).decode
 _decode_answer = msgspec.json.Decoder(Answer).decode
@@ -141,12 +142,22 @@ class Sender:
             timeout = self.bus.timeout + question.wait
         subject, body = self.bus.subjects.query(service, name), _encode(question)
         reply = await despite_lost_connections(
-            lambda left: self.bus.request(subject, body, timeout=left), timeout
+            lambda left: self._request(subject, body, left), timeout
         )
         answer = _decode_answer(reply)
         if answer.problem is not None:
             raise from_problem(answer.problem)
         return msgspec.json.decode(answer.data, type=returns), answer
+
+    async def _request(self, subject: str, body: bytes, timeout: float) -> bytes:
+        """Ask, and once more where nobody answers: a service may be connecting again just now."""
+        try:
+            return await self.bus.request(subject, body, timeout=timeout)
+        except Timeout:
+            raise
+        except Unavailable:
+            await asyncio.sleep(CONNECTING)
+            return await self.bus.request(subject, body, timeout=timeout)
 
 
 async def _within(future: asyncio.Future[list[Msg]], command_id: str) -> bytes:

@@ -50,9 +50,9 @@ from penstock.infra.sender import Sender
 from penstock.infra.settings import Settings
 from penstock.infra.views.live_view import LiveView
 from penstock.infra.views.projector import Projector
-from penstock.infra.views.read_model import View
 from penstock.infra.views.refold import Refold
 from penstock.infra.views.verbs import view_verbs
+from penstock.infra.views.view import View
 
 S = TypeVar("S")
 DAY = 86_400.0  # seconds

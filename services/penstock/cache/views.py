@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.contracts.cache import CountTags, ListTags, TagCounts, TagState, TagSummary
 from penstock.infra.queries import Query
-from penstock.infra.views.read_model import Folded, View
+from penstock.infra.views.view import Folded, View
 
 
 class TagView(View[TagState]):

@@ -20,7 +20,7 @@ from penstock.contracts.exports import (
 from penstock.exports.domain import State
 from penstock.exports.formats import FORMATS
 from penstock.infra.queries import Query
-from penstock.infra.views.read_model import Folded, View
+from penstock.infra.views.view import Folded, View
 
 _export = msgspec.json.Decoder(ExportState).decode
 _document = msgspec.json.Decoder(DocumentState).decode

@@ -11,7 +11,7 @@ import msgspec
 from penstock.contracts.answers import Question
 from penstock.contracts.jobs import JobState, ListJobs, QueueDepth
 from penstock.infra.queries import Query
-from penstock.infra.views.read_model import Folded, View
+from penstock.infra.views.view import Folded, View
 
 _decode = msgspec.json.Decoder(JobState).decode
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from penstock.contracts.notifications import FeedState
 from penstock.infra.views.live_view import LiveView
-from penstock.infra.views.read_model import Ended, Folded
+from penstock.infra.views.view import Ended, Folded
 from penstock.notifications.frames import event_message, text_frame
 
 CHUNK = 64 * 1024  # bytes written to a socket at a time

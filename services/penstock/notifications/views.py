@@ -18,7 +18,7 @@ from penstock.contracts.notifications import (
     inbox_of,
 )
 from penstock.infra.queries import Query
-from penstock.infra.views.read_model import Folded, View
+from penstock.infra.views.view import Folded, View
 
 
 class InboxView(View[FeedState]):

@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.contracts.progress import ListProgress, ProgressState
 from penstock.infra.queries import Query
-from penstock.infra.views.read_model import Folded, View
+from penstock.infra.views.view import Folded, View
 
 _decode = msgspec.json.Decoder(ProgressState).decode
 

@@ -17,7 +17,7 @@ from penstock.contracts.search import (
 )
 from penstock.infra.queries import Query
 from penstock.infra.views.comparison import Compared, Row, ordinary_tables
-from penstock.infra.views.read_model import Folded, View
+from penstock.infra.views.view import Folded, View
 from penstock.search.engines.documents import Highlighting, Hit, IndexedDocument, IndexQuery
 from penstock.search.engines.embedding import Embedder
 from penstock.search.engines.sqlite import SCHEMA, SqliteIndex, SqliteSearcher

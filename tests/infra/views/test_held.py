@@ -26,7 +26,7 @@ from penstock.infra.host import Host
 from penstock.infra.service import Frame, Service
 from penstock.infra.streams import provision
 from penstock.infra.testing import running_system
-from penstock.infra.views.read_model import Ended, Folded
+from penstock.infra.views.view import Ended, Folded
 from penstock.progress.domain import decide, evolve
 from penstock.progress.views import QUERIES, ProgressView
 from support.events import event

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.contracts.progress import ProgressState
 from penstock.infra.views.live_view import LiveView, drop
-from penstock.infra.views.read_model import View
+from penstock.infra.views.view import View
 from penstock.progress.views import ProgressView
 
 

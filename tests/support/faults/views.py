@@ -19,7 +19,8 @@ from penstock.contracts.progress import ProgressState
 from penstock.contracts.search import DocumentState as Searchable
 from penstock.exports.views import ExportsView
 from penstock.infra.event_log import Recorded
-from penstock.infra.views.read_model import Folded, ReadModel
+from penstock.infra.views.read_model import ReadModel
+from penstock.infra.views.view import Folded
 from penstock.jobs.views import JobsView
 from penstock.notifications.views import InboxView
 from penstock.progress.views import ProgressView

@@ -16,7 +16,8 @@ import apsw
 
 from penstock.infra.views.files import ViewFiles, remove
 from penstock.infra.views.held import Hold
-from penstock.infra.views.read_model import Ended, Folded, ReadModel, View, stamp_for
+from penstock.infra.views.read_model import ReadModel, stamp_for
+from penstock.infra.views.view import Ended, Folded, View
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -29,7 +29,8 @@ from penstock.infra.views.catch_up import CatchUp
 from penstock.infra.views.held import Held, aggregate_of
 from penstock.infra.views.holding import Holding
 from penstock.infra.views.live_view import LiveView
-from penstock.infra.views.read_model import Ended, Folded, ReadModel
+from penstock.infra.views.read_model import ReadModel
+from penstock.infra.views.view import Ended, Folded
 
 log = logging.getLogger(__name__)
 
