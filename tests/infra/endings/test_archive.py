@@ -290,6 +290,20 @@ async def test_a_crash_before_any_step_loses_nothing_and_leaves_nothing_twice(
     assert sends > 8
 
 
+async def test_a_command_that_comes_again_when_its_work_was_archived_anew_drops_no_copy(
+    ps: Penstock, system: Host
+) -> None:
+    [service] = system.services
+    first = envelope("archive-first")
+    for command in (first, envelope("archive-second")):
+        await complete(ps, "twice")
+        await service.decider.handle(command)
+    outcome = await service.decider.handle(first)
+    done = msgspec.json.decode(outcome.data, type=Archiving)
+    assert done.segment is not None and set(await segment(ps, done.segment)) == {"twice"}
+    assert len(await ps.progress.history("twice")) == 8
+
+
 async def test_what_changes_between_its_copy_and_its_tombstone_stays_and_the_copy_goes(
     ps: Penstock, system: Host, mortal: Service[Any]
 ) -> None:

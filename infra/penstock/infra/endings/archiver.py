@@ -115,7 +115,8 @@ class Archiver(Generic[S]):
                 [tombstone], expected=last.sequence, lifetime=self._remembered
             )
         except Conflict:
-            return False
+            # Gone from the log, it was moved before, and more has happened since.
+            return await self._log.get(last.sequence) is None
         await self._forget(id)
         await self._log.purge(id, before=appended.sequence)
         return True
