@@ -21,7 +21,7 @@ from penstock.client import Penstock
 from penstock.client.discovery import find_system
 from penstock.contracts.envelope import unwrap
 from penstock.contracts.exports import ExportCompleted
-from penstock.contracts.jobs import JobState
+from penstock.contracts.job_state import JobState
 from penstock.contracts.subjects import SERVICES
 from penstock.infra.backup import Manifest, read_manifest
 from penstock.infra.backup.contents import identity

@@ -32,7 +32,15 @@ from penstock.contracts.exports import (
     Segment,
     encode_document,
 )
-from penstock.contracts.jobs import CancelJob, EnqueueJob
+from penstock.contracts.jobs import (
+    CancelJob,
+    DiscardJob,
+    EnqueueJob,
+    FailJob,
+    JobError,
+    RedriveJob,
+    SettleJob,
+)
 from penstock.contracts.lifecycle import ARCHIVE, ERASE
 from penstock.contracts.notifications import Broadcast, MarkRead, SendNotification
 from penstock.contracts.progress import (
@@ -65,6 +73,7 @@ TIME = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
 create = CreateProgress(stages=("one", "two"))
 enqueue = EnqueueJob(name="greet", payload={"name": "Ada"})
+fail = FailJob(error=JobError(type="Unhandled", message="nobody knows it"), cause="unhandled")
 put = PutDocument(document=TALK)
 index = IndexDocument(content="straw into gold")
 erase = {service: ERASE[service](reason="asked for") for service in SERVICES}
@@ -84,6 +93,10 @@ CASES: dict[str, list[Step]] = {
     "enqueue for later": [("ID", msgspec.structs.replace(enqueue, delay=3600.0))],
     "cancel a job": [("ID", enqueue), ("ID", CancelJob())],
     "cancel a timer": [("ID", msgspec.structs.replace(enqueue, delay=3600.0)), ("ID", CancelJob())],
+    "fail a job": [("ID", enqueue), ("ID", fail)],
+    "redrive": [("ID", enqueue), ("ID", fail), ("ID", RedriveJob())],
+    "discard": [("ID", enqueue), ("ID", fail), ("ID", DiscardJob())],
+    "settle": [("ID", enqueue), ("ID", SettleJob())],
     "send": [("user:ID", SendNotification(content={"text": "hi"}))],
     "broadcast": [("channel:ID", Broadcast(content={"text": "hi"}))],
     "mark read": [

@@ -12,14 +12,8 @@ import pytest
 
 from penstock.client import Penstock
 from penstock.contracts.envelope import wrap
-from penstock.contracts.jobs import (
-    JobCompleted,
-    JobError,
-    JobReleased,
-    JobRetrying,
-    JobStarted,
-    JobState,
-)
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import JobCompleted, JobError, JobReleased, JobRetrying, JobStarted
 from penstock.infra.event_log import JetStreamEventLog
 from support.workers import NewWorker, Serve, event_names, nothing_left
 

@@ -20,7 +20,8 @@ from penstock.contracts.errors import (
     Unavailable,
 )
 from penstock.contracts.exports import Document, Segment
-from penstock.contracts.jobs import Backoff, JobState
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import Backoff
 from penstock.contracts.notifications import Inbox, InboxItem, Notification
 from penstock.contracts.progress import ProgressState
 from penstock.contracts.search import SearchDocument, SearchHit, SearchHits, SearchQuery

@@ -11,16 +11,8 @@ from typing import Any
 from penstock.client.session import Session, state_of
 from penstock.contracts.answers import HistoryEntry, Question
 from penstock.contracts.errors import JobFailed, Timeout
-from penstock.contracts.jobs import (
-    SERVICE,
-    Backoff,
-    CancelJob,
-    EnqueueJob,
-    JobState,
-    ListJobs,
-    QueueDepth,
-    State,
-)
+from penstock.contracts.job_state import JobState, ListJobs, QueueDepth, State
+from penstock.contracts.jobs import SERVICE, Backoff, CancelJob, EnqueueJob
 
 
 class Jobs:

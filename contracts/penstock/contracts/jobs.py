@@ -1,4 +1,7 @@
-"""Jobs: their commands, events, work items, timers and state, version 1. Never any logic."""
+"""Jobs: their commands, events, work items and timers, version 1. Never any logic.
+
+The state that they make is in `job_state`.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,23 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from penstock.contracts.answers import Question
 from penstock.contracts.envelope import Envelope, Time, command, event, wrap
 
 SERVICE = "jobs"
 PRIORITIES = range(10)
 MAX_INLINE = 512 * 1024  # bytes of JSON that a payload or a result may have
 YEAR = 366 * 86_400
+NOTHING = msgspec.Raw(b"null")
 
-State = Literal["pending", "processing", "completed", "failed", "cancelled", "retrying"]
 Priority = Annotated[int, msgspec.Meta(ge=0, le=9)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 QueueName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Delay = Annotated[float, msgspec.Meta(ge=0, le=YEAR)]
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=100)]
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR)]
+IfUnhandled = Literal["wait", "fail"]
+FailureCause = Literal["attempts", "permanent", "crashes", "timeout", "payload", "unhandled"]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,6 +42,53 @@ class Backoff(Message, frozen=True, kw_only=True):
     initial: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
     factor: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
     maximum: Annotated[float, msgspec.Meta(ge=0, le=YEAR)] = 300.0
+
+
+class Limit(Message, frozen=True, kw_only=True):
+    """At most `at_most` jobs with this `key` are processed at a time, over all workers."""
+
+    key: Key
+    at_most: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+
+
+class Rate(Message, frozen=True, kw_only=True):
+    """At most `at_most` jobs with this `key` begin within `per` seconds, over all workers."""
+
+    key: Key
+    at_most: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    per: Seconds = 1.0
+
+
+class Rules(Message, frozen=True, kw_only=True):
+    """What holds for a job beyond the usual; all of it may be left out.
+
+    `timeout` is for an attempt and `total_timeout` for the job from its enqueueing on, in seconds.
+    `max_crashes` is how many workers may die over the job before it is quarantined. Of jobs with
+    the same `unique_key` there is one: until it is over, or for `unique_for` seconds. `tenant`s of
+    a queue get their turns by weight. `if_unhandled` says what becomes of the job while no worker
+    anywhere knows its name.
+    """
+
+    tenant: Key | None = None
+    limit: Limit | None = None
+    rate: Rate | None = None
+    unique_key: Key | None = None
+    unique_for: Seconds | None = None
+    timeout: Seconds | None = None
+    total_timeout: Seconds | None = None
+    max_crashes: Attempts = 3
+    if_unhandled: IfUnhandled = "wait"
+
+
+class Origin(Message, frozen=True, kw_only=True):
+    """What a job came from: ids of its workflow, schedule or parent job, or of the job whose input
+    it runs again.
+    """
+
+    workflow: str | None = None
+    schedule: str | None = None
+    parent: str | None = None
+    rerun_of: str | None = None
 
 
 class JobError(Message, frozen=True, kw_only=True):
@@ -64,6 +117,8 @@ class EnqueueJob(Message, frozen=True, kw_only=True):
     max_attempts: Attempts = 3
     backoff: Backoff = Backoff()
     tags: tuple[str, ...] = ()
+    rules: Rules = Rules()
+    origin: Origin | None = None
 
 
 @command(SERVICE, "cancel")
@@ -71,6 +126,33 @@ class CancelJob(Message, frozen=True, kw_only=True):
     """Do not run the job, or do not wait for the attempt under way: its outcome is refused."""
 
     reason: str | None = None
+
+
+@command(SERVICE, "redrive")
+class RedriveJob(Message, frozen=True, kw_only=True):
+    """Run a failed or cancelled job again, with new budgets of attempts and crashes."""
+
+    reason: str | None = None
+
+
+@command(SERVICE, "discard")
+class DiscardJob(Message, frozen=True, kw_only=True):
+    """Take a failed job off the dead letters; it stays failed."""
+
+    reason: str | None = None
+
+
+@command(SERVICE, "fail")
+class FailJob(Message, frozen=True, kw_only=True):
+    """The job cannot be run, or must not be any more: see `cause`."""
+
+    error: JobError
+    cause: FailureCause = "permanent"
+
+
+@command(SERVICE, "settle")
+class SettleJob(Message, frozen=True, kw_only=True):
+    """Something happened to the job that others wait for: do what follows from its state."""
 
 
 @event(SERVICE, "queued")
@@ -85,6 +167,9 @@ class JobQueued(Message, frozen=True, kw_only=True):
     backoff: Backoff = Backoff()
     tags: tuple[str, ...] = ()
     run_at: Time | None = None
+    expires_at: Time | None = None
+    rules: Rules = Rules()
+    origin: Origin | None = None
 
 
 @event(SERVICE, "started")
@@ -100,11 +185,49 @@ class JobStarted(Message, frozen=True, kw_only=True):
 
 @event(SERVICE, "retrying")
 class JobRetrying(Message, frozen=True, kw_only=True):
-    """The attempt failed and another one follows at `run_at`."""
+    """The attempt failed and another one follows at `run_at`.
+
+    With `crash` its worker died, which spends the budget of crashes and not an attempt.
+    """
 
     attempt: int
     error: JobError
     run_at: Time
+    crash: bool = False
+
+
+@event(SERVICE, "snoozed")
+class JobSnoozed(Message, frozen=True, kw_only=True):
+    """The handler wants to be called at `run_at`; the attempt does not count."""
+
+    attempt: int
+    run_at: Time
+    reason: str
+
+
+@event(SERVICE, "checkpointed")
+class JobCheckpointed(Message, frozen=True, kw_only=True):
+    """The handler got so far; a later attempt is given `checkpoint`."""
+
+    attempt: int
+    checkpoint: Any = None
+
+
+class LogLine(Message, frozen=True, kw_only=True):
+    """What a handler said, and when."""
+
+    time: Time
+    message: str
+    level: str = "info"
+
+
+@event(SERVICE, "logged")
+class JobLogged(Message, frozen=True, kw_only=True):
+    """What the handler said since the last of these; `dropped` lines were too many to keep."""
+
+    attempt: int
+    lines: tuple[LogLine, ...]
+    dropped: int = 0
 
 
 @event(SERVICE, "released")
@@ -119,23 +242,48 @@ class JobReleased(Message, frozen=True, kw_only=True):
 
 @event(SERVICE, "completed")
 class JobCompleted(Message, frozen=True, kw_only=True):
-    """The handler returned `result`."""
+    """The handler returned `result`, or what is `stored` in the object store under that name.
+
+    `progress` is set if the attempt reported progress, which ends with the job.
+    """
 
     attempt: int
     result: Any = None
+    stored: str | None = None
+    progress: bool = False
 
 
 @event(SERVICE, "failed")
 class JobFailed(Message, frozen=True, kw_only=True):
-    """The attempt failed and no other one follows."""
+    """The attempt failed and no other one follows, because of `cause`."""
 
     attempt: int
     error: JobError
+    cause: FailureCause = "attempts"
+    progress: bool = False
 
 
 @event(SERVICE, "cancelled")
 class JobCancelled(Message, frozen=True, kw_only=True):
-    """The job was cancelled; nothing more comes of it."""
+    """The job was cancelled; nothing more comes of it.
+
+    `error` is what its handler raised, if that one's policy discards it.
+    """
+
+    reason: str | None = None
+    error: JobError | None = None
+
+
+@event(SERVICE, "redriven")
+class JobRedriven(Message, frozen=True, kw_only=True):
+    """A job that was over waits for a worker again, with new budgets."""
+
+    reason: str | None = None
+
+
+@event(SERVICE, "discarded")
+class JobDiscarded(Message, frozen=True, kw_only=True):
+    """Nobody wants to see the failed job among the dead letters any more."""
 
     reason: str | None = None
 
@@ -145,7 +293,8 @@ class JobReady(Message, frozen=True, kw_only=True):
     """A work item: the job may be run. Its envelope's cause is the event that made it so.
 
     Goes to the workers and is never stored among the events. `sequence` is the job's last event's:
-    whoever starts the job appends after it, so that only one can.
+    whoever starts the job appends after it, so that only one can. With `settle` somebody waits for
+    its start and end: who starts or ends the job sends SettleJob before the item is acknowledged.
     """
 
     name: str
@@ -154,6 +303,12 @@ class JobReady(Message, frozen=True, kw_only=True):
     max_attempts: int
     backoff: Backoff
     sequence: int
+    crashes: int = 0
+    max_crashes: int = 3
+    timeout: float | None = None
+    expires_at: Time | None = None
+    checkpoint: msgspec.Raw = NOTHING
+    settle: bool = False
 
 
 @event(SERVICE, "due")
@@ -164,62 +319,6 @@ class JobDue(Message, frozen=True, kw_only=True):
     """
 
     sequence: int
-
-
-class JobState(msgspec.Struct, frozen=True, kw_only=True):
-    """A job. `attempt` is the one under way, or the last one; 0 before the first.
-
-    `error` is why it failed or is tried again, `errors` the latest of all attempts; `reason` is why
-    it was cancelled. `started` is when the present or last attempt began.
-    """
-
-    id: str
-    name: str
-    state: State = "pending"
-    queue: str
-    priority: int
-    payload: dict[str, Any]
-    attempt: int = 0
-    max_attempts: int
-    backoff: Backoff
-    result: Any = None
-    error: JobError | None = None
-    errors: tuple[JobError, ...] = ()
-    reason: str | None = None
-    worker: str | None = None
-    run_at: Time | None = None
-    created: Time
-    started: Time | None = None
-    ended: Time | None = None
-    tags: tuple[str, ...] = ()
-    correlationid: str
-
-    @property
-    def is_over(self) -> bool:
-        """True once nothing more will happen."""
-        return self.state in ("completed", "failed", "cancelled")
-
-
-class ListJobs(Question, frozen=True, kw_only=True, omit_defaults=True):
-    """Jobs, newest first; `before` is the id of the last one of the page before."""
-
-    state: State | None = None
-    queue: str | None = None
-    name: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-    before: str | None = None
-
-
-class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs of one queue and priority: `waiting` for a worker, `delayed` until their time
-    (retries too), `processing` now.
-    """
-
-    queue: str
-    priority: int
-    waiting: int
-    delayed: int
-    processing: int
 
 
 def timer(cause: Envelope, sequence: int) -> Envelope:

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
-from penstock.contracts.jobs import SERVICE, JobQueued, JobReady, JobState, timer
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import SERVICE, JobQueued, JobReady, timer
 from penstock.contracts.subjects import MSG_ID
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
 from penstock.infra.timers import Timers
-from penstock.jobs.domain import Offer, Wait, Withdraw, next_step
+from penstock.jobs.job import Offer, Wait, Withdraw, next_step
 
 
 class Dispatch:

@@ -1,201 +1,88 @@
-"""What a job is: state, `decide`, `evolve` and the next step. Pure: time and ids arrive as data.
+"""What the aggregates of this service are, kind by kind, and which module decides about which.
 
-Workers append the events of attempts themselves; what they decide is in `client.worker_decisions`.
+Pure. A kind has a prefix that its ids begin with; what begins with no prefix is a job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import assert_never
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import msgspec
-from msgspec.structs import replace
 
 from penstock.contracts.envelope import Envelope
-from penstock.contracts.errors import NotFound, Refused, TooLarge
-from penstock.contracts.jobs import (
-    MAX_INLINE,
-    CancelJob,
-    EnqueueJob,
-    JobCancelled,
-    JobCompleted,
-    JobError,
-    JobFailed,
-    JobQueued,
-    JobReady,
-    JobReleased,
-    JobRetrying,
-    JobStarted,
-    JobState,
-    State,
-)
+from penstock.contracts.errors import InvalidMessage, Refused
+from penstock.contracts.job_state import JobState
 from penstock.infra.deciding.decider import Context
+from penstock.jobs import job
 
-Event = JobQueued | JobStarted | JobRetrying | JobReleased | JobCompleted | JobFailed | JobCancelled
-ERRORS_KEPT = 20
-
-
-FINAL = ("completed", "failed", "cancelled")
+State = JobState
+FINAL = job.FINAL
 
 
-def finished(state: JobState) -> str | None:
-    """The final state it is in, if it is in one."""
-    return state.state if state.is_over else None
+class Kind(msgspec.Struct, frozen=True):
+    """One kind of aggregate: its states, what is asked of it, what happens to it, and by whom."""
+
+    prefix: str
+    state: type[msgspec.Struct]
+    commands: tuple[type[msgspec.Struct], ...]
+    events: tuple[type[msgspec.Struct], ...]
+    decide: Callable[[Any, Any, Context], Sequence[msgspec.Struct]]
+    evolve: Callable[[Any, Any, Envelope], Any]
+    finished: Callable[[Any], str | None] = lambda _: None
 
 
-class Offer(msgspec.Struct, frozen=True):
-    """The job may be run: give workers this item."""
-
-    ready: JobReady
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """The job may be run from then on: set a timer."""
-
-    run_at: datetime
-
-
-class Withdraw(msgspec.Struct, frozen=True):
-    """The job will not be run: take back its item and its timer."""
+JOB = Kind(
+    prefix="",
+    state=JobState,
+    commands=get_args(job.Command),
+    events=get_args(job.Event),
+    decide=job.decide,
+    evolve=job.evolve,
+    finished=job.finished,
+)
+KINDS = (JOB,)
+_OF = {message: kind for kind in KINDS for message in (*kind.commands, *kind.events)}
+_BY_STATE = {kind.state: kind for kind in KINDS}
+PREFIXES = ("queue:", "gate:", "schedule:", "workflow:")
 
 
 def decide(
-    state: JobState | None, command: msgspec.Struct, context: Context
+    state: State | None, command: msgspec.Struct, context: Context
 ) -> Sequence[msgspec.Struct]:
-    """The events that `command` causes. Raises NotFound, Refused or TooLarge."""
-    match command:
-        case EnqueueJob():
-            return _enqueue(state, command, context)
-        case CancelJob():
-            return _cancel(state, command, context.command.subject)
-        case _:
-            raise TypeError(f"not a command of jobs: {type(command).__name__}")
-
-
-def _enqueue(state: JobState | None, command: EnqueueJob, context: Context) -> Sequence[Event]:
+    """The events that `command` causes. Raises InvalidMessage, NotFound, Refused or TooLarge."""
+    kind = _kind_of(command)
     id = context.command.subject
-    if state is not None:
-        if (state.name, state.payload) == (command.name, command.payload):
-            return []
-        raise Refused(f"There is a job {id!r} with another name or payload; use another id.")
-    size = len(msgspec.json.encode(command.payload))
-    if size > MAX_INLINE:
-        raise TooLarge(
-            f"The payload has {size} bytes and a job takes at most {MAX_INLINE}; "
-            "store it elsewhere and pass where."
-        )
-    return [
-        JobQueued(
-            name=command.name,
-            payload=command.payload,
-            queue=command.queue,
-            priority=command.priority,
-            max_attempts=command.max_attempts,
-            backoff=command.backoff,
-            tags=command.tags,
-            run_at=context.now + timedelta(seconds=command.delay) if command.delay else None,
-        )
-    ]
+    if kind.prefix != _prefix(id):
+        raise InvalidMessage(f"{id!r} cannot be the id here: {_rule(kind)}.")
+    if state is not None and not isinstance(state, kind.state):
+        raise Refused(f"{id!r} is something else already; use another id.")
+    return kind.decide(state, command, context)
 
 
-def _cancel(state: JobState | None, command: CancelJob, id: str) -> Sequence[Event]:
-    if state is None:
-        raise NotFound(f"There is no job {id!r} to cancel.", id=id)
-    if state.state == "cancelled":
-        return []
-    if state.is_over:
-        raise Refused(f"The job {id!r} is {state.state} already; it cannot be cancelled.")
-    return [JobCancelled(reason=command.reason)]
-
-
-def next_step(state: JobState, sequence: int) -> Offer | Wait | Withdraw | None:
-    """What must be so beside the log for a job whose last event is at `sequence`."""
-    match state.state:
-        case "pending" | "retrying":
-            return Wait(state.run_at) if state.run_at else Offer(ready(state, sequence))
-        case "cancelled":
-            return Withdraw()
-        case "processing" | "completed" | "failed":
-            return None
-        case _:
-            assert_never(state.state)
-
-
-def ready(state: JobState, sequence: int) -> JobReady:
-    """The work item for the next attempt."""
-    return JobReady(
-        name=state.name,
-        payload=msgspec.Raw(msgspec.json.encode(state.payload)),
-        attempt=state.attempt + 1,
-        max_attempts=state.max_attempts,
-        backoff=state.backoff,
-        sequence=sequence,
-    )
-
-
-def evolve(state: JobState | None, event: msgspec.Struct, envelope: Envelope) -> JobState:
+def evolve(state: State | None, event: msgspec.Struct, envelope: Envelope) -> State:
     """The state after `event`."""
-    if isinstance(event, JobQueued):
-        return _queued(event, envelope)
-    if state is None:
-        raise ValueError(f"{envelope.type} comes before any JobQueued")
-    return _after(state, _known(event), envelope.time)
+    evolved: State = _kind_of(event).evolve(state, event, envelope)
+    return evolved
 
 
-def _queued(event: JobQueued, envelope: Envelope) -> JobState:
-    return JobState(
-        id=envelope.subject,
-        name=event.name,
-        queue=event.queue,
-        priority=event.priority,
-        payload=event.payload,
-        max_attempts=event.max_attempts,
-        backoff=event.backoff,
-        run_at=event.run_at,
-        created=envelope.time,
-        tags=event.tags,
-        correlationid=envelope.correlationid,
-    )
+def finished(state: State) -> str | None:
+    """The final state it is in, if it is in one."""
+    return _BY_STATE[type(state)].finished(state)
 
 
-def _known(event: msgspec.Struct) -> Event:
-    if isinstance(event, Event):
-        return event
-    raise TypeError(f"not an event of jobs: {type(event).__name__}")
+def _kind_of(message: msgspec.Struct) -> Kind:
+    try:
+        return _OF[type(message)]
+    except KeyError:
+        raise TypeError(f"not a message of jobs: {type(message).__name__}") from None
 
 
-def _after(state: JobState, event: Event, now: datetime) -> JobState:
-    match event:
-        case JobQueued():
-            return state
-        case JobStarted():
-            return replace(
-                state,
-                state="processing",
-                attempt=event.attempt,
-                worker=event.worker,
-                run_at=None,
-                started=now,
-            )
-        case JobRetrying():
-            failed = _with_error(state, event.error)
-            return replace(failed, state="retrying", worker=None, run_at=event.run_at)
-        case JobReleased():
-            return replace(state, state="pending", attempt=event.attempt - 1, worker=None)
-        case JobCompleted():
-            return replace(_end(state, "completed", now), result=event.result, error=None)
-        case JobFailed():
-            return _end(_with_error(state, event.error), "failed", now)
-        case JobCancelled():
-            return replace(_end(state, "cancelled", now), reason=event.reason)
-        case _:
-            assert_never(event)
+def _prefix(id: str) -> str:
+    return next((prefix for prefix in PREFIXES if id.startswith(prefix)), "")
 
 
-def _with_error(state: JobState, error: JobError) -> JobState:
-    return replace(state, error=error, errors=(*state.errors, error)[-ERRORS_KEPT:])
-
-
-def _end(state: JobState, how: State, now: datetime) -> JobState:
-    return replace(state, state=how, run_at=None, ended=now)
+def _rule(kind: Kind) -> str:
+    if kind.prefix:
+        return f"it has to begin with {kind.prefix!r}"
+    return f"{', '.join(PREFIXES)} are the beginnings of other ids"

@@ -12,7 +12,8 @@ from nats.aio.msg import Msg
 
 from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
-from penstock.contracts.jobs import SERVICE, JobDue, JobState
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import SERVICE, JobDue
 from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.consuming.consumers import ACK, delivery, lane_config, nak_after
@@ -23,7 +24,7 @@ from penstock.infra.dead_letters.burying import bury_delivery
 from penstock.infra.deciding.decider import Load
 from penstock.infra.timers import Timers
 from penstock.jobs.dispatch import Dispatch
-from penstock.jobs.domain import ready
+from penstock.jobs.job import ready
 
 log = logging.getLogger(__name__)
 

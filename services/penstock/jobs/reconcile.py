@@ -16,7 +16,8 @@ import msgspec
 
 from penstock.contracts.envelope import Envelope, decode, unwrap, wrap
 from penstock.contracts.errors import Conflict, InvalidMessage
-from penstock.contracts.jobs import JobReady, JobReleased, JobStarted, JobState
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import JobReady, JobReleased, JobStarted
 from penstock.infra.bus import Bus, Stored
 from penstock.infra.deciding.decider import Aggregate, Load
 from penstock.infra.event_log import EventLog

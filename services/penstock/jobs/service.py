@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from penstock.contracts.jobs import SERVICE, JobState
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import SERVICE
 from penstock.infra.consuming.stranded import stranded
 from penstock.infra.service import Frame, Service
 from penstock.jobs.dispatch import Dispatch
-from penstock.jobs.domain import FINAL, decide, evolve, finished
+from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
+from penstock.jobs.effects import Effects
 from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.views import QUERIES, JobsView
 
 
-def build(frame: Frame) -> Service[JobState]:
+def build(frame: Frame) -> Service[State]:
     """The jobs service, yet to be started."""
     dispatch = Dispatch(frame.bus)
     service = Service(
         frame,
         SERVICE,
-        state=JobState,
+        state=State,
         decide=decide,
         evolve=evolve,
         finished=finished,
         final=FINAL,
         view=JobsView(),
         queries=QUERIES,
-        effect=dispatch.effect,
+        effect=Effects({JobState: dispatch.effect}),
     )
     service.removals.append(dispatch.remove)
     due = DueJobs(frame.bus, service.decider.load, dispatch)

@@ -1,114 +1,41 @@
-"""Lists of jobs and the depth of queues; each job's state is kept by the frame. Never decides."""
+"""The views of all kinds of aggregates as one, and every question about them. Never decides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apsw
-import msgspec
 
-from penstock.contracts.answers import Question
-from penstock.contracts.jobs import JobState, ListJobs, QueueDepth
+from penstock.contracts.job_state import JobState
 from penstock.infra.queries import Query
 from penstock.infra.views.view import Folded, View
+from penstock.jobs import job_view
+from penstock.jobs.domain import State
 
-_decode = msgspec.json.Decoder(JobState).decode
 
+class JobsView(View[State]):
+    """Hands each event to the view of its aggregate's kind, by the type of the state."""
 
-class JobsView(View[JobState]):
-    """One row for each job."""
+    def __init__(self) -> None:
+        self._by_state: Mapping[type, View[Any]] = {JobState: job_view.JobView()}
+        self.schema = "".join(view.schema for view in self._by_state.values())
 
-    schema = """
-    CREATE TABLE listed (
-        id TEXT PRIMARY KEY, name TEXT NOT NULL, queue TEXT NOT NULL, priority INTEGER NOT NULL,
-        state TEXT NOT NULL, run_at REAL, created REAL NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX listed_by_time ON listed (created, id);
-    CREATE INDEX listed_by_state ON listed (state, created, id);
-    CREATE INDEX listed_by_name ON listed (name, created, id);
-    CREATE INDEX unfinished ON listed (queue, priority, state, run_at)
-        WHERE state IN ('pending', 'retrying', 'processing');
-    """
-
-    def fold(self, db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> None:
+    def fold(self, db: apsw.Connection, folded: Sequence[Folded[State]]) -> None:
         """See View.fold."""
-        last = {f.event.subject: f.state for f in folded}
-        db.executemany(
-            "INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    job.id,
-                    job.name,
-                    job.queue,
-                    job.priority,
-                    job.state,
-                    job.run_at.timestamp() if job.run_at else None,
-                    job.created.timestamp(),
-                )
-                for job in last.values()
-            ),
-        )
+        for state, view in self._by_state.items():
+            if own := [one for one in folded if type(one.state) is state]:
+                view.fold(db, own)
 
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
         """See View.forget."""
-        db.executemany("DELETE FROM listed WHERE id = ?", ((id,) for id in ids))
+        for view in self._by_state.values():
+            view.forget(db, ids)
+
+    def release(self, db: apsw.Connection) -> None:
+        """See View.release."""
+        for view in self._by_state.values():
+            view.release(db)
 
 
-def listed(db: apsw.Connection, params: ListJobs) -> list[JobState]:
-    """Newest first; `before` is the id of the last one of the page before."""
-    rows = db.execute(
-        """SELECT aggregate.state FROM listed JOIN aggregate USING (id)
-           WHERE (:state IS NULL OR listed.state = :state)
-             AND (:queue IS NULL OR queue = :queue)
-             AND (:name IS NULL OR name = :name)
-             AND (:before IS NULL
-                  OR (created, id) < (SELECT created, id FROM listed WHERE id = :before))
-           ORDER BY created DESC, id DESC LIMIT :limit""",
-        {
-            "state": params.state,
-            "queue": params.queue,
-            "name": params.name,
-            "before": params.before,
-            "limit": params.limit,
-        },
-    )
-    return [_decode(body) for (body,) in rows]
-
-
-def depths(db: apsw.Connection, _: Question) -> list[QueueDepth]:
-    """Each queue and priority that has unfinished jobs, highest priority first."""
-    rows = db.execute(
-        """SELECT queue, priority,
-                  SUM(state <> 'processing' AND coalesce(run_at, 0) <= unixepoch('subsec')),
-                  SUM(state <> 'processing' AND coalesce(run_at, 0) > unixepoch('subsec')),
-                  SUM(state = 'processing')
-           FROM listed WHERE state IN ('pending', 'retrying', 'processing')
-           GROUP BY queue, priority ORDER BY queue, priority DESC"""
-    )
-    return [
-        QueueDepth(
-            queue=queue, priority=priority, waiting=waiting, delayed=delayed, processing=processing
-        )
-        for queue, priority, waiting, delayed, processing in rows
-    ]
-
-
-QUERIES: list[Query[Any]] = [
-    Query(
-        name="list",
-        path="/jobs",
-        params=ListJobs,
-        returns=list[JobState],
-        read=listed,
-        summary="Jobs by state, queue and name, newest first",
-    ),
-    Query(
-        name="queues",
-        path="/jobs/queues",
-        params=Question,
-        returns=list[QueueDepth],
-        read=depths,
-        summary="How many jobs wait, are delayed and are processed, by queue and priority",
-    ),
-]
+QUERIES: list[Query[Any]] = [*job_view.QUERIES]

@@ -13,7 +13,7 @@ from penstock.cache.views import TagView
 from penstock.contracts.cache import TagState
 from penstock.contracts.envelope import unwrap
 from penstock.contracts.exports import DocumentState, ExportState
-from penstock.contracts.jobs import JobState
+from penstock.contracts.job_state import JobState
 from penstock.contracts.notifications import FeedState
 from penstock.contracts.progress import ProgressState
 from penstock.contracts.search import DocumentState as Searchable

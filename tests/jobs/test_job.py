@@ -9,24 +9,32 @@ import pytest
 
 from penstock.contracts.envelope import wrap
 from penstock.contracts.errors import NotFound, Refused, TooLarge
+from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import (
     Backoff,
     CancelJob,
+    DiscardJob,
     EnqueueJob,
     JobCancelled,
+    JobCheckpointed,
     JobCompleted,
+    JobDiscarded,
     JobError,
     JobFailed,
     JobQueued,
     JobReady,
+    JobRedriven,
     JobReleased,
     JobRetrying,
+    JobSnoozed,
     JobStarted,
-    JobState,
+    RedriveJob,
+    Rules,
 )
 from penstock.infra.deciding.decider import Context
-from penstock.jobs.domain import (
+from penstock.jobs.job import (
     ERRORS_KEPT,
+    Command,
     Event,
     Offer,
     Wait,
@@ -34,6 +42,7 @@ from penstock.jobs.domain import (
     decide,
     evolve,
     next_step,
+    ready,
 )
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -41,6 +50,7 @@ LATER = NOW + timedelta(seconds=90)
 QUEUED = JobQueued(name="resize", payload={"size": 3}, queue="images", priority=7)
 STARTED = JobStarted(attempt=1, worker="w-1", item=4)
 BOOM = JobError(type="ValueError", message="boom")
+FAILED = JobFailed(attempt=1, error=BOOM)
 RETRYING = JobRetrying(attempt=1, error=BOOM, run_at=LATER)
 
 
@@ -59,7 +69,7 @@ def job(*events: Event) -> JobState:
     return state
 
 
-def when(state: JobState | None, command: EnqueueJob | CancelJob) -> list[msgspec.Struct]:
+def when(state: JobState | None, command: Command) -> list[msgspec.Struct]:
     envelope = wrap(command, id="c", subject="j", time=NOW, correlationid="flow")
     return list(decide(state, command, Context(NOW, envelope)))
 
@@ -199,7 +209,53 @@ def test_a_job_with_a_time_gets_a_timer_and_a_cancelled_one_is_withdrawn() -> No
     assert next_step(job(QUEUED, JobCancelled()), 2) == Withdraw()
 
 
-@pytest.mark.parametrize("end", [JobCompleted(attempt=1), JobFailed(attempt=1, error=BOOM)])
-def test_a_job_in_a_workers_hands_or_over_asks_for_nothing(end: Event) -> None:
+def test_a_job_in_a_workers_hands_or_completed_asks_for_nothing() -> None:
     assert next_step(job(QUEUED, STARTED), 2) is None
-    assert next_step(job(QUEUED, STARTED, end), 3) is None
+    assert next_step(job(QUEUED, STARTED, JobCompleted(attempt=1)), 3) is None
+
+
+def test_a_failed_job_leaves_no_item_behind() -> None:
+    assert next_step(job(QUEUED, STARTED, FAILED), 3) == Withdraw()
+
+
+def test_a_redriven_job_has_new_budgets_and_keeps_its_errors() -> None:
+    lost = JobRetrying(attempt=1, error=BOOM, run_at=LATER, crash=True)
+    state = job(QUEUED, STARTED, lost, STARTED, FAILED)
+    assert (state.attempt, state.crashes, state.cause) == (1, 1, "attempts")
+    assert when(state, RedriveJob(reason="fixed")) == [JobRedriven(reason="fixed")]
+    again = job(QUEUED, STARTED, lost, STARTED, FAILED, JobRedriven())
+    assert (again.state, again.attempt, again.crashes, again.cause) == ("pending", 0, 0, None)
+    assert again.errors == (BOOM, BOOM)
+    assert when(again, RedriveJob()) == []
+
+
+def test_a_completed_job_is_not_redriven() -> None:
+    with pytest.raises(Refused, match="rerun"):
+        when(job(QUEUED, STARTED, JobCompleted(attempt=1)), RedriveJob())
+
+
+def test_a_crash_and_a_snooze_spend_no_attempt() -> None:
+    lost = JobRetrying(attempt=1, error=BOOM, run_at=LATER, crash=True)
+    assert (job(QUEUED, STARTED, lost).attempt, job(QUEUED, STARTED, lost).crashes) == (0, 1)
+    snoozed = job(QUEUED, STARTED, JobSnoozed(attempt=1, run_at=LATER, reason="busy"))
+    assert (snoozed.attempt, snoozed.state, snoozed.run_at) == (0, "pending", LATER)
+
+
+def test_only_a_failed_job_is_discarded_and_once() -> None:
+    failed = job(QUEUED, STARTED, FAILED)
+    assert when(failed, DiscardJob()) == [JobDiscarded()]
+    assert when(job(QUEUED, STARTED, FAILED, JobDiscarded()), DiscardJob()) == []
+    with pytest.raises(Refused, match="only failed"):
+        when(job(QUEUED), DiscardJob())
+
+
+def test_a_checkpoint_goes_with_the_next_item() -> None:
+    state = job(QUEUED, STARTED, JobCheckpointed(attempt=1, checkpoint={"row": 7}), RETRYING)
+    assert ready(state, 4).checkpoint == msgspec.Raw(b'{"row":7}')
+
+
+def test_a_total_timeout_is_counted_from_the_enqueueing() -> None:
+    command = EnqueueJob(name="x", rules=Rules(total_timeout=90))
+    assert when(None, command) == [
+        JobQueued(name="x", expires_at=LATER, rules=Rules(total_timeout=90))
+    ]

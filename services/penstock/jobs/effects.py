@@ -1,0 +1,27 @@
+"""What follows beside the log from a state, kind by kind. Never decides.
+
+Every effect may run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from penstock.contracts.envelope import Envelope
+from penstock.infra.deciding.aggregate import Aggregate
+from penstock.jobs.domain import State
+
+Effect = Callable[[Aggregate[Any], Envelope], Awaitable[None]]
+
+
+class Effects:
+    """`by_state` has the effect of each kind of aggregate, by the type of its state."""
+
+    def __init__(self, by_state: Mapping[type, Effect]) -> None:
+        self._by_state = by_state
+
+    async def __call__(self, aggregate: Aggregate[State], command: Envelope) -> None:
+        """Do what the aggregate's present state asks for; see `Decider`."""
+        if effect := self._by_state.get(type(aggregate.state)):
+            await effect(aggregate, command)

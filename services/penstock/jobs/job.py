@@ -1,0 +1,287 @@
+"""A job: state, `decide`, `evolve` and the next step. Pure: time and ids arrive as data.
+
+Workers append the events of attempts themselves; what they decide is in `client.worker_decisions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from penstock.contracts.envelope import Envelope
+from penstock.contracts.errors import NotFound, Refused, TooLarge
+from penstock.contracts.job_state import JobState, State
+from penstock.contracts.jobs import (
+    MAX_INLINE,
+    CancelJob,
+    DiscardJob,
+    EnqueueJob,
+    FailJob,
+    JobCancelled,
+    JobCheckpointed,
+    JobCompleted,
+    JobDiscarded,
+    JobError,
+    JobFailed,
+    JobLogged,
+    JobQueued,
+    JobReady,
+    JobRedriven,
+    JobReleased,
+    JobRetrying,
+    JobSnoozed,
+    JobStarted,
+    RedriveJob,
+    SettleJob,
+)
+from penstock.infra.deciding.decider import Context
+
+Command = EnqueueJob | CancelJob | RedriveJob | DiscardJob | FailJob | SettleJob
+Event = (
+    JobQueued
+    | JobStarted
+    | JobRetrying
+    | JobSnoozed
+    | JobReleased
+    | JobCheckpointed
+    | JobLogged
+    | JobCompleted
+    | JobFailed
+    | JobCancelled
+    | JobRedriven
+    | JobDiscarded
+)
+ERRORS_KEPT = 20
+
+
+FINAL = ("completed", "failed", "cancelled")
+
+
+def finished(state: JobState) -> str | None:
+    """The final state it is in, if it is in one."""
+    return state.state if state.is_over else None
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """The job may be run: give workers this item."""
+
+    ready: JobReady
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """The job may be run from then on: set a timer."""
+
+    run_at: datetime
+
+
+class Withdraw(msgspec.Struct, frozen=True):
+    """The job will not be run: take back its item and its timer."""
+
+
+def decide(state: JobState | None, command: Command, context: Context) -> Sequence[Event]:
+    """The events that `command` causes. Raises NotFound, Refused or TooLarge."""
+    if isinstance(command, EnqueueJob):
+        return _enqueue(state, command, context)
+    id = context.command.subject
+    if state is None:
+        raise NotFound(f"There is no job {id!r}.", id=id)
+    match command:
+        case CancelJob():
+            return _cancel(state, command)
+        case RedriveJob():
+            return _redrive(state, command)
+        case DiscardJob():
+            return _discard(state, command)
+        case FailJob():
+            return _fail(state, command)
+        case SettleJob():
+            return []
+        case _:
+            assert_never(command)
+
+
+def _enqueue(state: JobState | None, command: EnqueueJob, context: Context) -> Sequence[Event]:
+    id = context.command.subject
+    if state is not None:
+        if (state.name, state.payload) == (command.name, command.payload):
+            return []
+        raise Refused(f"There is a job {id!r} with another name or payload; use another id.")
+    size = len(msgspec.json.encode(command.payload))
+    if size > MAX_INLINE:
+        raise TooLarge(
+            f"The payload has {size} bytes and a job takes at most {MAX_INLINE}; "
+            "store it elsewhere and pass where."
+        )
+    return [
+        JobQueued(
+            name=command.name,
+            payload=command.payload,
+            queue=command.queue,
+            priority=command.priority,
+            max_attempts=command.max_attempts,
+            backoff=command.backoff,
+            tags=command.tags,
+            run_at=_after_seconds(context.now, command.delay),
+            expires_at=_after_seconds(context.now, command.rules.total_timeout),
+            rules=command.rules,
+            origin=command.origin,
+        )
+    ]
+
+
+def _after_seconds(now: datetime, seconds: float | None) -> datetime | None:
+    return now + timedelta(seconds=seconds) if seconds else None
+
+
+def _cancel(state: JobState, command: CancelJob) -> Sequence[Event]:
+    if state.state == "cancelled":
+        return []
+    if state.is_over:
+        raise Refused(f"The job {state.id!r} is {state.state} already; it cannot be cancelled.")
+    return [JobCancelled(reason=command.reason)]
+
+
+def _redrive(state: JobState, command: RedriveJob) -> Sequence[Event]:
+    if state.state == "completed":
+        raise Refused(
+            f"The job {state.id!r} is completed; `penstock jobs rerun` makes a new one of it."
+        )
+    return [JobRedriven(reason=command.reason)] if state.is_over else []
+
+
+def _discard(state: JobState, command: DiscardJob) -> Sequence[Event]:
+    if state.state != "failed":
+        raise Refused(f"The job {state.id!r} is {state.state}; only failed ones are discarded.")
+    return [] if state.discarded else [JobDiscarded(reason=command.reason)]
+
+
+def _fail(state: JobState, command: FailJob) -> Sequence[Event]:
+    if state.is_over:
+        return []
+    return [JobFailed(attempt=state.attempt, error=command.error, cause=command.cause)]
+
+
+def next_step(state: JobState, sequence: int) -> Offer | Wait | Withdraw | None:
+    """What must be so beside the log for a job whose last event is at `sequence`."""
+    match state.state:
+        case "pending" | "retrying":
+            return Wait(state.run_at) if state.run_at else Offer(ready(state, sequence))
+        case "cancelled" | "failed":
+            return Withdraw()
+        case "processing" | "completed":
+            return None
+        case _:
+            assert_never(state.state)
+
+
+def ready(state: JobState, sequence: int) -> JobReady:
+    """The work item for the next attempt."""
+    return JobReady(
+        name=state.name,
+        payload=msgspec.Raw(msgspec.json.encode(state.payload)),
+        attempt=state.attempt + 1,
+        max_attempts=state.max_attempts,
+        backoff=state.backoff,
+        sequence=sequence,
+        crashes=state.crashes,
+        max_crashes=state.rules.max_crashes,
+        timeout=state.rules.timeout,
+        expires_at=state.expires_at,
+        checkpoint=msgspec.Raw(msgspec.json.encode(state.checkpoint)),
+    )
+
+
+def evolve(state: JobState | None, event: Event, envelope: Envelope) -> JobState:
+    """The state after `event`."""
+    if isinstance(event, JobQueued):
+        return _queued(event, envelope)
+    if state is None:
+        raise ValueError(f"{envelope.type} comes before any JobQueued")
+    return _after(state, event, envelope.time)
+
+
+def _queued(event: JobQueued, envelope: Envelope) -> JobState:
+    return JobState(
+        id=envelope.subject,
+        name=event.name,
+        queue=event.queue,
+        priority=event.priority,
+        payload=event.payload,
+        max_attempts=event.max_attempts,
+        backoff=event.backoff,
+        run_at=event.run_at,
+        created=envelope.time,
+        tags=event.tags,
+        correlationid=envelope.correlationid,
+        expires_at=event.expires_at,
+        rules=event.rules,
+        origin=event.origin,
+    )
+
+
+def _after(state: JobState, event: Event, now: datetime) -> JobState:
+    match event:
+        case JobQueued():
+            return state
+        case JobStarted():
+            return replace(
+                state,
+                state="processing",
+                attempt=event.attempt,
+                worker=event.worker,
+                run_at=None,
+                started=now,
+            )
+        case JobRetrying():
+            return _retrying(state, event)
+        case JobSnoozed():
+            back = replace(state, state="pending", attempt=event.attempt - 1, worker=None)
+            return replace(back, run_at=event.run_at)
+        case JobReleased():
+            return replace(state, state="pending", attempt=event.attempt - 1, worker=None)
+        case JobCheckpointed():
+            return replace(state, checkpoint=event.checkpoint)
+        case JobLogged():
+            return state
+        case JobCompleted():
+            done = replace(_end(state, "completed", now), result=event.result, error=None)
+            return replace(done, stored=event.stored, progress=event.progress)
+        case JobFailed():
+            failed = _end(_with_error(state, event.error), "failed", now)
+            return replace(failed, cause=event.cause, progress=event.progress)
+        case JobCancelled():
+            if event.error:
+                state = _with_error(state, event.error)
+            return replace(_end(state, "cancelled", now), reason=event.reason)
+        case JobRedriven():
+            return _redriven(state)
+        case JobDiscarded():
+            return replace(state, discarded=True)
+        case _:
+            assert_never(event)
+
+
+def _retrying(state: JobState, event: JobRetrying) -> JobState:
+    failed = _with_error(state, event.error)
+    waits = replace(failed, state="retrying", worker=None, run_at=event.run_at)
+    if event.crash:
+        return replace(waits, attempt=event.attempt - 1, crashes=state.crashes + 1)
+    return waits
+
+
+def _redriven(state: JobState) -> JobState:
+    anew = replace(state, state="pending", attempt=0, crashes=0, worker=None, run_at=None)
+    over = replace(anew, error=None, cause=None, discarded=False, reason=None, ended=None)
+    return replace(over, result=None, stored=None, progress=False, expires_at=None)
+
+
+def _with_error(state: JobState, error: JobError) -> JobState:
+    return replace(state, error=error, errors=(*state.errors, error)[-ERRORS_KEPT:])
+
+
+def _end(state: JobState, how: State, now: datetime) -> JobState:
+    return replace(state, state=how, run_at=None, ended=now)
