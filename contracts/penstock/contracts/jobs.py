@@ -15,7 +15,6 @@ SERVICE = "jobs"
 PRIORITIES = range(10)
 MAX_INLINE = 512 * 1024  # bytes of JSON that a payload or a result may have
 YEAR = 366 * 86_400
-NOTHING = msgspec.Raw(b"null")
 
 Priority = Annotated[int, msgspec.Meta(ge=0, le=9)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -307,7 +306,7 @@ class JobReady(Message, frozen=True, kw_only=True):
     max_crashes: int = 3
     timeout: float | None = None
     expires_at: Time | None = None
-    checkpoint: msgspec.Raw = NOTHING
+    checkpoint: Any = None
     settle: bool = False
 
 

@@ -191,7 +191,7 @@ def ready(state: JobState, sequence: int) -> JobReady:
         max_crashes=state.rules.max_crashes,
         timeout=state.rules.timeout,
         expires_at=state.expires_at,
-        checkpoint=msgspec.Raw(msgspec.json.encode(state.checkpoint)),
+        checkpoint=state.checkpoint,
     )
 
 
