@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from nats.aio.client import Client
 
 from penstock.infra.bus import Bus
 from penstock.infra.nats_client import NatsClient
+from penstock.infra.nats_server import EmbeddedNats
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,16 @@ async def test_the_library_asks_our_way_of_reading_headers(
     await bus.publish("headers", b"", {"Name": "value"})
     assert (await subscription.next_msg(5)).headers == {"Read": "by us"}
     assert read
+
+
+async def test_a_client_that_lost_the_cancellation_of_its_reconnecting_ends_all_the_same(
+    fresh_nats: EmbeddedNats,
+) -> None:
+    bus = await Bus.connect(fresh_nats.url)
+    lost = asyncio.create_task(bus.nc._select_next_server())  # as if it had not been cancelled
+    await fresh_nats.stop()
+    await asyncio.sleep(0)
+    await bus.close()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await lost
