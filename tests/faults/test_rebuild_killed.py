@@ -78,6 +78,8 @@ async def test_killed_at_any_moment_it_leaves_a_whole_view(
     async with Penstock(nats_url, prefix=prefix) as ps:
         with serving(tmp_path, nats_url, prefix):
             await fill(ps.session.bus, EVENTS)
+            ps.session.wrote("progress", EVENTS)
+            await ps.progress.list(limit=1)  # answered once all of them are folded
             started = time.monotonic()
             assert (await rebuilt(ps)).events == EVENTS
             whole = time.monotonic() - started

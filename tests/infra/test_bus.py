@@ -150,7 +150,7 @@ async def test_no_server_is_said_in_one_sentence_without_the_password() -> None:
 
 async def test_refused_credentials_are_named_as_the_reason(nats_url: str) -> None:
     with pytest.raises(Unavailable, match="Authorization Violation"):
-        await Bus.connect(f"nats://me:secret@{nats_url.rpartition('@')[2]}", timeout=0.5)
+        await Bus.connect(f"nats://me:secret@{nats_url.rpartition('@')[2]}", timeout=1.0)
 
 
 async def test_a_lost_connection_fails_at_once_what_the_server_was_to_answer(

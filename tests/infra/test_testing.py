@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import nats
 import pytest
 
-from penstock.infra.testing import running_nats, shared_nats
+from penstock.infra.nats_server import EmbeddedNats
+from penstock.infra.testing import running_nats, running_system, shared_nats
+from penstock.progress.service import build
 
 
 async def connects(url: str) -> bool:
@@ -62,3 +64,15 @@ def test_every_test_has_a_prefix_of_its_own(prefix: str) -> None:
 
 async def test_the_server_of_the_session_answers(nats_url: str) -> None:
     assert await connects(nats_url)
+
+
+async def test_a_system_whose_server_is_gone_still_ends_in_good_order(
+    fresh_nats: EmbeddedNats, prefix: str, tmp_path: Path
+) -> None:
+    async with running_system(
+        fresh_nats.url, prefix, tmp_path / "system", {"progress": build}
+    ) as host:
+        await fresh_nats.stop()
+        async with asyncio.timeout(20):
+            while not host.problems()["nats"]:
+                await asyncio.sleep(0.02)

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 from faststream.nats import NatsBroker, NatsCredentials, NatsSecurity, NatsUserPassword
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 from penstock.client.discovery import without_password
 from penstock.contracts.errors import StartupError
@@ -74,11 +75,25 @@ class Host:
         if self._broker:
             seconds = self.settings.drain_seconds
             await asyncio.gather(*(s.commands.drain(seconds) for s in self.services))
-            await self._broker.stop()
+            await self._disconnect(self._broker)
         for service in reversed(self.services):
             await service.stop()
         if self._bus:
             await self._bus.close()
+
+    async def _disconnect(self, broker: NatsBroker) -> None:
+        try:
+            await broker.stop()
+        except NatsError as error:  # there is no server to say goodbye to
+            log.warning("the connection for commands ends undrained: %s", type(error).__name__)
+            await self._give_up_commands()
+
+    async def _give_up_commands(self) -> None:
+        try:
+            if self._commands:
+                await self._commands.close()
+        except OSError as error:  # it tried to send what was left
+            log.warning("closing with unsent messages: %s", error)
 
     def problems(self) -> dict[str, list[str]]:
         """Why each part is not ready; empty lists when all is well."""

@@ -32,6 +32,6 @@ class NatsClient(Client):
         Until Python 3.12 `wait_for` can lose the cancellation by which `close` ends an attempt to
         reconnect; the library would then try for ever, and no event loop could end.
         """
-        if self.is_closed:
+        if self.is_closed and asyncio.current_task() is self._reconnection_task:
             raise asyncio.CancelledError
         await super()._connect_to_server(s)
