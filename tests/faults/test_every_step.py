@@ -39,8 +39,10 @@ from penstock.contracts.jobs import (
     FailJob,
     JobError,
     RedriveJob,
+    Rules,
     SettleJob,
 )
+from penstock.contracts.jobs_bulk import EnqueueJobs, JobSpec
 from penstock.contracts.lifecycle import ARCHIVE, ERASE
 from penstock.contracts.notifications import Broadcast, MarkRead, SendNotification
 from penstock.contracts.progress import (
@@ -74,6 +76,20 @@ TIME = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 create = CreateProgress(stages=("one", "two"))
 enqueue = EnqueueJob(name="greet", payload={"name": "Ada"})
 fail = FailJob(error=JobError(type="Unhandled", message="nobody knows it"), cause="unhandled")
+many = EnqueueJobs(
+    jobs=tuple(
+        msgspec.Raw(msgspec.json.encode(job))
+        for job in (
+            JobSpec(name="greet", payload={"id": "ID"}),
+            JobSpec(name="greet", payload={"id": "ID"}, delay=3600.0),
+            JobSpec(id="ID", name="greet", payload={"name": "Ada"}),
+            JobSpec(id="ID", name="greet", payload={"id": "ID"}),
+            JobSpec(name="greet", payload={"id": "ID"}, rules=Rules(timeout=60.0)),
+            JobSpec(id="queue:ID", name="greet"),
+            {"name": 1},
+        )
+    )
+)
 put = PutDocument(document=TALK)
 index = IndexDocument(content="straw into gold")
 erase = {service: ERASE[service](reason="asked for") for service in SERVICES}
@@ -91,6 +107,7 @@ CASES: dict[str, list[Step]] = {
     "nothing to do": [("ID", create), ("ID", create)],
     "enqueue": [("ID", enqueue)],
     "enqueue for later": [("ID", msgspec.structs.replace(enqueue, delay=3600.0))],
+    "enqueue many": [("ID", enqueue), ("batch-ID", many)],
     "cancel a job": [("ID", enqueue), ("ID", CancelJob())],
     "cancel a timer": [("ID", msgspec.structs.replace(enqueue, delay=3600.0)), ("ID", CancelJob())],
     "fail a job": [("ID", enqueue), ("ID", fail)],

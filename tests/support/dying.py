@@ -6,15 +6,13 @@ step goes out, and it never learns what came of that step, as after kill -9.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
-
-from nats.aio.client import Client
 
 from penstock.contracts.subjects import Subjects
 from penstock.infra.bus import Bus
+from penstock.infra.nats_client import NatsClient
 
 
 class Died(BaseException):
@@ -50,15 +48,16 @@ def living(sends: int) -> Iterator[Life]:
         _life.reset(token)
 
 
-class _MortalClient(Client):
-    async def _send_publish(self, *message: Any) -> None:
-        if (life := _life.get()) is not None:
-            life.spend()
-        await super()._send_publish(*message)
+class _MortalClient(NatsClient):
+    async def publish_frames(self, frames: Sequence[bytes], largest: int) -> None:
+        for frame in frames:
+            if (life := _life.get()) is not None:
+                life.spend()
+            await super().publish_frames((frame,), largest)
 
 
 class MortalBus(Bus):
     """A bus for those that `living` bounds."""
 
-    def __init__(self, _: Client, subjects: Subjects, *, timeout: float = 10.0) -> None:
+    def __init__(self, _: NatsClient, subjects: Subjects, *, timeout: float = 10.0) -> None:
         super().__init__(_MortalClient(), subjects, timeout=timeout)

@@ -115,7 +115,8 @@ class _Schemas:
     def __init__(self, types: Sequence[Any], services: Sequence[Service[Any]]) -> None:
         asked = [t for s in services for e in s.endpoints for t in (e.params, e.returns)]
         verbs = [verb.parameters for service in services for verb in service.verbs.values()]
-        unique = {str(t): t for t in [*types, *asked, *verbs]}
+        told = [outcome_type(t, None) for s in services for t in _commands(s.name)]
+        unique = {str(t): t for t in [*types, *asked, *verbs, *told]}
         schemas, components = json_schemas(list(unique.values()), _TEMPLATE)
         self._of = dict(zip(unique, map(_draft_07, schemas), strict=True))
         self.components: Json = _draft_07(components)
@@ -123,6 +124,10 @@ class _Schemas:
     def of(self, type: Any) -> Json:
         found: Json = self._of[str(type)]
         return found
+
+
+def _commands(service: str) -> list[type[msgspec.Struct]]:
+    return list(MESSAGES.newest(service, "command").values())
 
 
 def _draft_07(schema: Any) -> Any:

@@ -8,11 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nats.aio.client import Client
-
 from penstock.cli.builders import builders
 from penstock.contracts.subjects import Subjects
 from penstock.infra.bus import Bus
+from penstock.infra.nats_client import NatsClient
 from penstock.infra.service import Frame, Service
 from penstock.infra.settings import Settings
 
@@ -22,7 +21,7 @@ async def built_services() -> AsyncIterator[list[Service[Any]]]:
     """Every service, with all that hangs on it, for as long as the block lasts."""
     with TemporaryDirectory(prefix="penstock-schemas-") as directory:
         frame = Frame(
-            bus=Bus(Client(), Subjects()),
+            bus=Bus(NatsClient(), Subjects()),
             settings=Settings(data=directory),
             views=Path(directory),
             secret="0" * 64,

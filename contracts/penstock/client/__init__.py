@@ -22,6 +22,7 @@ from penstock.contracts.errors import (
 from penstock.contracts.exports import Document, Segment
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import Backoff
+from penstock.contracts.jobs_bulk import Enqueued, JobSpec
 from penstock.contracts.notifications import Inbox, InboxItem, Notification
 from penstock.contracts.progress import ProgressState
 from penstock.contracts.search import SearchDocument, SearchHit, SearchHits, SearchQuery
@@ -31,6 +32,7 @@ __all__ = [
     "Backoff",
     "Conflict",
     "Document",
+    "Enqueued",
     "Erased",
     "ExportFailed",
     "HistoryEntry",
@@ -39,6 +41,7 @@ __all__ = [
     "InvalidMessage",
     "JobContext",
     "JobFailed",
+    "JobSpec",
     "JobState",
     "LeaseLost",
     "NotFound",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from penstock.client.jobs_bulk import enqueue_many
 from penstock.client.session import Session, state_of
 from penstock.contracts.answers import HistoryEntry, Question
 from penstock.contracts.errors import JobFailed, Timeout
 from penstock.contracts.job_state import JobState, ListJobs, QueueDepth, State
 from penstock.contracts.jobs import SERVICE, Backoff, CancelJob, EnqueueJob
+from penstock.contracts.jobs_bulk import Enqueued, JobSpec
 
 
 class Jobs:
@@ -54,6 +56,25 @@ class Jobs:
         id = id or command_id or uuid.uuid4().hex
         return state_of(
             await self._session.command(command, id=id, command_id=command_id), JobState
+        )
+
+    def enqueue_many(
+        self,
+        jobs: Iterable[JobSpec] | AsyncIterable[JobSpec],
+        *,
+        chunk: int = 250,
+        in_flight: int = 8,
+        command_id: str | None = None,
+    ) -> AsyncIterator[Enqueued]:
+        """Enqueue any number of jobs, and tell of each in order what became of it.
+
+        Goes on only as the outcomes are taken: `async for job in ps.jobs.enqueue_many(...)`. They
+        are sent in commands of up to `chunk` jobs (500 at most), `in_flight` commands at a time. A
+        job that cannot be is told with its `problem` and keeps back no other. The same jobs again
+        with the same `command_id` and `chunk` have no second effect. Raises Unavailable or Timeout.
+        """
+        return enqueue_many(
+            self._session, jobs, chunk=chunk, in_flight=in_flight, command_id=command_id
         )
 
     async def cancel(

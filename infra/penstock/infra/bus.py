@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
@@ -21,13 +20,15 @@ from nats.js.client import JetStreamContext
 from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.contracts.subjects import Subjects
 from penstock.infra.inbox import ConnectionLost, Inbox
-from penstock.infra.nats_client import NatsClient
+from penstock.infra.nats_client import NatsClient, frame
 from penstock.infra.replies import Ack, Stored, StreamError, ack_of, api_answer, content, stored
 
 # What a caller of the bus gets and catches, so that it is found beside it.
 __all__ = ["Ack", "Bus", "ConnectionLost", "Stored", "StreamError"]
 
 log = logging.getLogger(__name__)
+
+Message = tuple[str, bytes, Mapping[str, str]]
 
 PENDING_BYTES = 64 * 1024 * 1024
 # What headers may add to a body. The server counts them too, and cuts the connection of whoever
@@ -47,11 +48,11 @@ class Bus:
     again.
     """
 
-    def __init__(self, nc: Client, subjects: Subjects, *, timeout: float = 10.0) -> None:
+    def __init__(self, nc: NatsClient, subjects: Subjects, *, timeout: float = 10.0) -> None:
         self.nc = nc
         self.subjects = subjects
         self.timeout = timeout
-        self.connections = 0
+        self._opened = False
         self.listeners: set[Callable[[], object]] = set()
         self.js: JetStreamContext = nc.jetstream(timeout=timeout)
         self._inbox = Inbox(nc.new_inbox())
@@ -86,6 +87,11 @@ class Bus:
         await bus._open()
         return bus
 
+    @property
+    def connections(self) -> int:
+        """How often it connected: known before anything comes over the new connection."""
+        return 1 + self.nc.stats["reconnects"] if self._opened else 0
+
     async def close(self) -> None:
         """Flush, close the connection and fail whatever still waits."""
         if self._sweeper:
@@ -113,7 +119,7 @@ class Bus:
         self,
         subject: str,
         body: bytes,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         *,
         timeout: float | None = None,
     ) -> Ack:
@@ -128,7 +134,7 @@ class Bus:
         self,
         subject: str,
         body: bytes,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         *,
         timeout: float | None = None,
     ) -> asyncio.Future[list[Msg]]:
@@ -142,7 +148,7 @@ class Bus:
         self,
         subject: str,
         body: bytes = b"",
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         *,
         timeout: float | None = None,
     ) -> bytes:
@@ -183,7 +189,7 @@ class Bus:
         self,
         subject: str,
         body: bytes,
-        headers: dict[str, str] | None,
+        headers: Mapping[str, str] | None,
         timeout: float | None,
         *,
         many: bool = False,
@@ -194,7 +200,7 @@ class Bus:
         self,
         subject: str,
         body: bytes,
-        headers: dict[str, str] | None,
+        headers: Mapping[str, str] | None,
         timeout: float | None,
         *,
         many: bool = False,
@@ -209,7 +215,12 @@ class Bus:
         return future
 
     async def publish(
-        self, subject: str, body: bytes, headers: dict[str, str] | None = None, *, reply: str = ""
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        reply: str = "",
     ) -> None:
         """Send and wait for nothing. Raises TooLarge, or Unavailable if it cannot even be kept."""
         self.check_size(len(body))
@@ -217,6 +228,21 @@ class Bus:
             await self.nc.publish(subject, body, reply=reply, headers=headers)
         except NatsError as error:
             raise Unavailable(f"The message could not be sent: {type(error).__name__}.") from error
+
+    async def publish_many(self, messages: Sequence[Message]) -> None:
+        """As `publish` each of them, but in one write."""
+        frames = [frame(subject, body, headers) for subject, body, headers in messages]
+        largest = max((len(body) for _, body, _ in messages), default=0)
+        self.check_size(largest)
+        usual = [written for written in frames if written is not None]
+        if len(usual) < len(frames):
+            for message in messages:
+                await self.publish(*message)
+            return
+        try:
+            await self.nc.publish_frames(usual, largest)
+        except NatsError as error:
+            raise Unavailable(f"Messages could not be sent: {type(error).__name__}.") from error
 
     def check_size(self, bytes: int) -> None:
         """Raise TooLarge if a body of so many bytes is more than the server takes."""
@@ -254,14 +280,9 @@ class Bus:
         )
 
     async def _open(self) -> None:
-        await self.nc.subscribe(
-            self._inbox.subject,
-            cb=self._inbox.take,
-            pending_msgs_limit=0,
-            pending_bytes_limit=0,
-        )
+        await self.nc.receive(self._inbox.subject, self._inbox.take)
         self._sweeper = asyncio.create_task(self._inbox.sweep(), name="bus-deadlines")
-        self.connections = 1
+        self._opened = True
 
     async def _disconnected(self) -> None:
         log.info("disconnected from NATS")
@@ -269,13 +290,12 @@ class Bus:
 
     async def _reconnected(self) -> None:
         log.info("connected to NATS again")
-        self.connections += 1
         for listener in tuple(self.listeners):
             listener()
 
     async def _report(self, error: Exception) -> None:
         self._trouble = error
-        if self.connections:  # until then `connect` raises it
+        if self._opened:  # until then `connect` raises it
             log.warning("NATS: %s", str(error) or type(error).__name__)
 
 

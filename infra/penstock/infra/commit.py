@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from penstock.contracts.errors import TooLarge, Unavailable
 from penstock.contracts.subjects import EXPECTED
-from penstock.infra.bus import Bus, StreamError
+from penstock.infra.bus import Bus, Message, StreamError
 
 MAX_BATCH = 1000  # messages: the server's own limit
 # The server had no room for another open batch, or gave up ours before it was complete.
 NOTHING_STORED = (10210, 10176)
-Message = tuple[str, bytes, dict[str, str]]
 
 
 class Commit(Protocol):
@@ -47,24 +46,29 @@ async def publish_batch(bus: Bus, messages: Sequence[Message], *, timeout: float
         raise TooLarge(f"One append holds at most {MAX_BATCH} events, this one {len(messages)}.")
     for _, body, _ in messages:
         bus.check_size(len(body))  # before the first is sent: a batch left open takes up room
-    batch = uuid.uuid4().hex[:16]
-    last = len(messages)
-    for position, (subject, body, headers) in enumerate(messages, 1):
-        headers["Nats-Batch-Id"] = batch
-        headers["Nats-Batch-Sequence"] = str(position)
-        if position < last:
-            await bus.publish(subject, body, headers)
-        if position == 1:
-            # The first one goes out now: the server makes the batch's files, which takes it some
-            # milliseconds, while the others are made here.
-            await asyncio.sleep(0)
-    headers["Nats-Batch-Commit"] = "1"
+    *others, (subject, body, headers) = _numbered(messages)
+    if others:
+        await bus.publish(*others[0])
+        # The first one goes out now: the server makes the batch's files, which takes it some
+        # milliseconds, while the others are made here.
+        await asyncio.sleep(0)
+        await bus.publish_many(others[1:])
     try:
         return (await bus.publish_acked(subject, body, headers, timeout=timeout)).seq
     except StreamError as error:
         if error.err_code in NOTHING_STORED:
             raise Unavailable("The server has too many batches open; try again.") from error
         raise
+
+
+def _numbered(messages: Sequence[Message]) -> Iterator[Message]:
+    """The messages with what makes them one batch; the last one commits it."""
+    id = uuid.uuid4().hex[:16]
+    for position, (subject, body, headers) in enumerate(messages, 1):
+        numbered = {**headers, "Nats-Batch-Id": id, "Nats-Batch-Sequence": str(position)}
+        if position == len(messages):
+            numbered["Nats-Batch-Commit"] = "1"
+        yield subject, body, numbered
 
 
 async def publish_one(

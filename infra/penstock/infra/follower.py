@@ -157,9 +157,7 @@ class Follower:
         self._position = self._open_pulls = 0
         self._heard = asyncio.get_running_loop().time()
         self._broken = False
-        self._subscription = await self._bus.nc.subscribe(
-            self._bus.nc.new_inbox(), cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        self._subscription = await self._bus.nc.receive(self._bus.nc.new_inbox(), self._take)
 
     async def _pull_if_low(self) -> None:
         """Keep two pulls open, so that one is always on its way while the other is filled."""

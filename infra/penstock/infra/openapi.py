@@ -85,7 +85,8 @@ class Schemas:
     def __init__(self, services: Sequence[Described]) -> None:
         types: list[Any] = [Problem, Accepted, Archiving, None]
         for service in services:
-            types += newest(service.name, "command").values()
+            commands = newest(service.name, "command").values()
+            types += [*commands, *(outcome_type(struct, None) for struct in commands)]
             types += [e.returns for e in service.endpoints]
             types += [e.params for e in service.endpoints if _asks_by_body(e)]
         unique = {str(t): t for t in types}

@@ -50,7 +50,7 @@ def outcome_type(struct: type[msgspec.Struct], state: Any) -> Any:
     """What a command's outcome has as its data: the aggregate's state, except for a few."""
     if issubclass(struct, Archive):
         return Archiving
-    return None if issubclass(struct, Erase) else state
+    return None if issubclass(struct, Erase) else getattr(struct, "outcome", state)
 
 
 _WAIT = {

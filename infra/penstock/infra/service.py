@@ -26,6 +26,7 @@ from penstock.infra.dead_letters.count import letter_count
 from penstock.infra.dead_letters.redriving import Redriving
 from penstock.infra.deciding.aggregate import Folder
 from penstock.infra.deciding.decider import (
+    CarryOut,
     Decide,
     Decider,
     Effect,
@@ -93,6 +94,7 @@ class Part(Protocol):
 class Service(Generic[S]):
     """One of the six. `parts` and `routes` are what it has beyond the frame, and `verbs` what
     an operator can ask of each of its instances; `removals` take what is erased from its stores.
+    `own` carries out the commands that are not decided upon one aggregate, by type.
 
     `reconcile` puts right, from the events, what is beside the log and was restored with it from
     another instant, such as work items. It must be idempotent.
@@ -141,6 +143,16 @@ class Service(Generic[S]):
             state,
             salt=frame.bus.subjects.prefix + frame.generation + salt + _known_events(name),
         )
+        self.own: dict[type[msgspec.Struct], CarryOut] = own_commands(
+            self.log,
+            self.model,
+            folder,
+            segments=segments,
+            snapshots=snapshots,
+            finished=finished,
+            remembered=frame.settings.archive_memory * DAY,
+            removals=self.removals,
+        )
         self.decider = Decider(
             self.log,
             decide,
@@ -149,16 +161,7 @@ class Service(Generic[S]):
             snapshots=snapshots,
             effect=effect,
             look_up=look_up,
-            own=own_commands(
-                self.log,
-                self.model,
-                folder,
-                segments=segments,
-                snapshots=snapshots,
-                finished=finished,
-                remembered=frame.settings.archive_memory * DAY,
-                removals=self.removals,
-            ),
+            own=self.own,
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)

@@ -6,6 +6,7 @@ timer replaces itself.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import assert_never
@@ -14,9 +15,11 @@ from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobQueued, JobReady, timer
 from penstock.contracts.subjects import MSG_ID
-from penstock.infra.bus import Bus
+from penstock.infra.bus import Bus, Message, StreamError
+from penstock.infra.commit import publish_batch
 from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
+from penstock.infra.storing import REPLY
 from penstock.infra.timers import Timers
 from penstock.jobs.job import Offer, Wait, Withdraw, next_step
 
@@ -46,8 +49,28 @@ class Dispatch:
             case never:
                 assert_never(never)
 
+    async def all(self, jobs: Sequence[Aggregate[JobState]], command: Envelope) -> None:
+        """As `effect` for each of several jobs whose first events were just stored."""
+        now, later = [], []
+        for job in jobs:
+            assert job.state is not None and job.last is not None
+            step = next_step(job.state, job.sequence)
+            if isinstance(step, Offer):
+                now.append((job, self._item(job.state, job.last, step.ready)))
+            else:
+                later.append(job)
+        try:
+            if now:
+                await publish_batch(self._bus, [item for _, item in now], timeout=REPLY)
+        except StreamError:
+            later += [job for job, _ in now]
+        await asyncio.gather(*(self.effect(job, command) for job in later))
+
     async def offer(self, state: JobState, last: Envelope, ready: JobReady) -> None:
         """Give workers an item. Raises Unavailable, or Timeout: offer it again then."""
+        await self._bus.publish_acked(*self._item(state, last, ready))
+
+    def _item(self, state: JobState, last: Envelope, ready: JobReady) -> Message:
         item = wrap(
             ready,
             id=f"{state.id}:{ready.sequence}",
@@ -60,7 +83,7 @@ class Dispatch:
             traceparent=last.traceparent,
         )
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)
-        await self._bus.publish_acked(subject, encode(item), {MSG_ID: item.id})
+        return subject, encode(item), {MSG_ID: item.id}
 
     async def remove(self, command: Envelope, events: Sequence[Recorded]) -> None:
         """Take back the item and the timer of a job that is erased; see `Eraser`."""

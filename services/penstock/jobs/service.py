@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE
+from penstock.contracts.jobs_bulk import EnqueueJobs
 from penstock.infra.consuming.stranded import stranded
 from penstock.infra.service import Frame, Service
+from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
@@ -30,6 +32,7 @@ def build(frame: Frame) -> Service[State]:
         effect=Effects({JobState: dispatch.effect}),
     )
     service.removals.append(dispatch.remove)
+    service.own[EnqueueJobs] = BulkEnqueue(frame.bus, service.decider, dispatch)
     due = DueJobs(frame.bus, service.decider.load, dispatch)
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)

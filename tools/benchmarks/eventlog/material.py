@@ -12,8 +12,8 @@ from pathlib import Path
 
 from penstock.contracts.envelope import Envelope, encode, wrap
 from penstock.contracts.progress import ProgressCreated, ProgressUpdated
-from penstock.infra.bus import Bus
-from penstock.infra.commit import Message, publish_batch
+from penstock.infra.bus import Bus, Message
+from penstock.infra.commit import publish_batch
 from penstock.infra.event_log import Durability
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.streams import event_stream, streams

@@ -123,9 +123,7 @@ class Lanes:
         await asyncio.gather(*(self._ensure(pull) for pull in self._pulls))
         self._connections = self._bus.connections
         inbox = self._bus.nc.new_inbox()
-        self._subscription = await self._bus.nc.subscribe(
-            f"{inbox}.*", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        self._subscription = await self._bus.nc.receive(f"{inbox}.*", self._on_message)
         self._inbox = inbox
         self._bus.listeners.add(self._wake.set)
         self._task = asyncio.create_task(self._run(), name=f"lanes-{self._stream}")

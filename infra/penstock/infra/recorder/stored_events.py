@@ -12,8 +12,8 @@ from eventsourcing.persistence import IntegrityError, Notification, StoredEvent,
 
 from penstock.contracts.errors import Timeout, Unavailable
 from penstock.contracts.subjects import EXPECTED
-from penstock.infra.bus import Bus, Stored, StreamError
-from penstock.infra.commit import Message, publish_batch
+from penstock.infra.bus import Bus, Message, Stored, StreamError
+from penstock.infra.commit import publish_batch
 from penstock.infra.event_log import READ_BATCH, READ_BYTES, RETRY, WRONG_LAST_SEQUENCE
 from penstock.infra.follower import Follower
 from penstock.infra.recorder.heads import NONE, Head, Heads

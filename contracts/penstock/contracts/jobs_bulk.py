@@ -1,0 +1,51 @@
+"""Jobs enqueued many at a time: the command and what becomes of each. Never any logic."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from penstock.contracts.envelope import command
+from penstock.contracts.errors import Problem
+from penstock.contracts.job_state import State
+from penstock.contracts.jobs import SERVICE, EnqueueJob, Message
+
+MOST = 500  # jobs in one command
+
+
+class JobSpec(EnqueueJob, frozen=True, kw_only=True):
+    """A job to be: what EnqueueJob tells, and its id, which is made if it has none."""
+
+    id: str | None = None
+
+
+class Enqueued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one of many jobs: `sequence` is its last event's, or why it was refused.
+
+    `existed`: there was such a job before, with the same name and payload, in this `state`.
+    """
+
+    id: str
+    sequence: int = 0
+    state: State = "pending"
+    existed: bool = False
+    problem: Problem | None = None
+
+
+class EnqueuedJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of each job, in the order of the command."""
+
+    jobs: tuple[Enqueued, ...]
+
+
+@command(SERVICE, "enqueue-many")
+class EnqueueJobs(Message, frozen=True, kw_only=True):
+    """Enqueue up to 500 jobs, each as by EnqueueJob. The command's subject is an id for them all.
+
+    Each of `jobs` is a JobSpec. One that is not valid is refused by itself.
+    """
+
+    outcome: ClassVar[type[msgspec.Struct]] = EnqueuedJobs
+
+    jobs: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MOST)]

@@ -1,0 +1,215 @@
+"""Enqueues many jobs by one command: their events in atomic batches, then their work items.
+
+A crash between any two steps is finished when the command comes again: the ids of jobs and events
+follow from the command, and a job that is there already goes the way of a job by itself. Never
+decides: that is `domain`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from penstock.contracts.answers import Outcome
+from penstock.contracts.envelope import Envelope, encode, invalid, type_of, wrap
+from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import SERVICE, EnqueueJob, Rules
+from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs, JobSpec
+from penstock.contracts.subjects import EXPECTED, token
+from penstock.infra.bus import Bus, Message, StreamError
+from penstock.infra.commit import publish_batch
+from penstock.infra.deciding.decider import Aggregate, Context, Decider, LookUp
+from penstock.infra.event_log import WRONG_LAST_SEQUENCE
+from penstock.infra.storing import REPLY, read
+from penstock.jobs.dispatch import Dispatch
+from penstock.jobs.domain import State, decide, evolve
+
+AT_ONCE = 4  # commands; each is a batch, and the server has room for 50 of them a stream
+ONE_BY_ONE = 32  # jobs of a command that go each by itself, at a time
+
+_decode = msgspec.json.Decoder(JobSpec).decode
+_decode_outcome = msgspec.json.Decoder(JobState).decode
+_encode = msgspec.json.Encoder().encode
+_ENQUEUE = str(type_of(EnqueueJob))
+_FIELDS = EnqueueJob.__struct_fields__
+_USUAL = Rules()
+
+
+class _Item(msgspec.Struct):
+    """One job of a command: the command that it would be by itself, and what became of it."""
+
+    command: Envelope
+    data: EnqueueJob
+    event: Envelope | None = None
+    state: JobState | None = None
+    enqueued: Enqueued | None = None
+
+
+class BulkEnqueue:
+    """Carries out EnqueueJobs; see `Decider.own`. `look_up` is the service's, if it has one."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        decider: Decider[State],
+        dispatch: Dispatch,
+        look_up: LookUp[State] | None = None,
+    ) -> None:
+        self._bus = bus
+        self._decider = decider
+        self._dispatch = dispatch
+        self._look_up = look_up
+        self._stream = bus.subjects.event_stream(SERVICE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def __call__(self, command: Envelope, data: EnqueueJobs) -> Outcome:
+        """Enqueue them all. Raises Unavailable: some may be enqueued then, and none of them is
+        enqueued twice when the command comes again.
+        """
+        async with self._slots:
+            jobs = [_item(command, raw, index) for index, raw in enumerate(data.jobs)]
+            items = [job for job in jobs if isinstance(job, _Item)]
+            await self._decide(_first_of_each([i for i in items if _is_plain(i.data)]))
+            await self._store([item for item in items if item.event], command)
+            await self._each_by_itself([item for item in items if item.enqueued is None])
+        became = [job.enqueued if isinstance(job, _Item) else job for job in jobs]
+        return _outcome(command, [one for one in became if one is not None])
+
+    async def _decide(self, items: Sequence[_Item]) -> None:
+        now = datetime.now(UTC)
+        for item in items:
+            try:
+                facts = (
+                    await self._look_up(item.data, self._decider.load) if self._look_up else None
+                )
+                [data] = decide(None, item.data, Context(now, item.command, facts))
+            except Unavailable:
+                raise
+            except PenstockError as refusal:
+                item.enqueued = Enqueued(id=item.command.subject, problem=refusal.problem())
+                continue
+            item.event = _event(item.command, data, now)
+            item.state = evolve(None, data, item.event)
+
+    # -- all in one --------------------------------------------------------------------------
+
+    async def _store(self, items: Sequence[_Item], command: Envelope) -> None:
+        """Store and offer those of which nothing is stored yet."""
+        while items:
+            try:
+                last = await publish_batch(
+                    self._bus, [self._message(item) for item in items], timeout=REPLY
+                )
+            except StreamError as error:
+                if error.err_code not in WRONG_LAST_SEQUENCE:
+                    raise
+                items = await self._new_among(items)
+            else:
+                first = last - len(items) + 1
+                jobs = [_aggregate(item, first + n) for n, item in enumerate(items)]
+                await self._dispatch.all(jobs, command)
+                for item, job in zip(items, jobs, strict=True):
+                    item.enqueued = Enqueued(id=job.id, sequence=job.sequence)
+                return
+
+    def _message(self, item: _Item) -> Message:
+        assert item.event
+        subject = self._bus.subjects.event(SERVICE, item.command.subject)
+        return subject, encode(item.event), {EXPECTED: "0"}
+
+    async def _new_among(self, items: Sequence[_Item]) -> list[_Item]:
+        """Those of which nothing is stored. Raises Unavailable if that is so of all of them."""
+        by_subject = {self._bus.subjects.event(SERVICE, i.command.subject): i for i in items}
+        request = {"multi_last": list(by_subject)}
+        found = await read(self._bus, self._stream, request, timeout=self._bus.timeout)
+        if not found:
+            raise Unavailable("What was stored for some of the jobs cannot be read yet.")
+        for message in found:
+            del by_subject[message.subject]
+        return list(by_subject.values())
+
+    # -- each by itself ----------------------------------------------------------------------
+
+    async def _each_by_itself(self, items: Sequence[_Item]) -> None:
+        """Those that were there, perhaps by an earlier try, and those that others wait for."""
+        slots = asyncio.Semaphore(ONE_BY_ONE)
+
+        async def one(item: _Item) -> None:
+            async with slots:
+                item.enqueued = await self._by_itself(item)
+
+        done = await asyncio.gather(*map(one, items), return_exceptions=True)
+        for error in done:
+            if error is not None:
+                raise error
+
+    async def _by_itself(self, item: _Item) -> Enqueued:
+        command = item.command
+        try:
+            outcome = await self._decider.handle(command)
+            job = _decode_outcome(outcome.data)
+            existed = not (await self._decider.load(job.id)).knows(command.id)
+        except Unavailable:
+            raise
+        except PenstockError as refusal:
+            return Enqueued(id=command.subject, problem=refusal.problem())
+        return Enqueued(id=job.id, sequence=outcome.sequence, state=job.state, existed=existed)
+
+
+def _item(command: Envelope, raw: msgspec.Raw, index: int) -> _Item | Enqueued:
+    """What one job would be as a command by itself."""
+    this = f"{command.id}-{index}"
+    try:
+        spec = _decode(raw)
+        id = this if spec.id is None else spec.id
+        if id == command.subject:
+            raise InvalidMessage(f"{id!r} is the id of all these jobs together; use another one.")
+        token(id)
+    except msgspec.DecodeError as error:
+        refusal = invalid(error, "The job", root=f"$.jobs[{index}]")
+        return Enqueued(id=this, problem=refusal.problem())
+    except InvalidMessage as refusal:
+        return Enqueued(id=id, problem=refusal.problem())
+    data = EnqueueJob(**{name: getattr(spec, name) for name in _FIELDS})
+    own = replace(command, id=this, subject=id, type=_ENQUEUE, data=msgspec.Raw(_encode(data)))
+    return _Item(own, data)
+
+
+def _is_plain(data: EnqueueJob) -> bool:
+    """Whether nothing beside the job itself has to be looked at or told."""
+    return data.origin is None and data.rules == _USUAL
+
+
+def _first_of_each(items: Sequence[_Item]) -> list[_Item]:
+    """Without those whose id is another's before: these come to a job that is there."""
+    return list({item.command.subject: item for item in reversed(items)}.values())[::-1]
+
+
+def _event(command: Envelope, data: msgspec.Struct, now: datetime) -> Envelope:
+    return wrap(
+        data,
+        id=f"{command.id}:1",
+        subject=command.subject,
+        time=now,
+        correlationid=command.correlationid,
+        cause=command,
+        actor=command.actor,
+        version=1,
+        traceparent=command.traceparent,
+    )
+
+
+def _aggregate(item: _Item, sequence: int) -> Aggregate[Any]:
+    return Aggregate(item.command.subject, item.state, 1, sequence, last=item.event)
+
+
+def _outcome(command: Envelope, jobs: Sequence[Enqueued]) -> Outcome:
+    sequence = max((job.sequence for job in jobs), default=0)
+    data = msgspec.Raw(_encode(EnqueuedJobs(jobs=tuple(jobs))))
+    return Outcome(id=command.id, sequence=sequence, data=data)

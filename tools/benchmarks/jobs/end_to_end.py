@@ -1,0 +1,83 @@
+"""Jobs from command to completed, with client, service, view and worker at work at once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from benchmarks.jobs.figures import Figure
+from benchmarks.jobs.processes import Program
+from benchmarks.jobs.system import EVENTS, system
+from penstock.infra.nats_server.configuration import Durability
+
+CONCURRENCY = 500
+LEAST = 6_000
+SAMPLES = 1.0  # seconds between two looks at memory
+
+
+class Memory:
+    """How much each process takes, seen once a second."""
+
+    def __init__(self, *programs: Program) -> None:
+        self._seen: dict[str, list[float]] = {program.name: [] for program in programs}
+        self._programs = programs
+        self._last = 0.0
+
+    def look(self, now: float) -> None:
+        """It is `now`."""
+        if now - self._last >= SAMPLES:
+            self._last = now
+            for program in self._programs:
+                if memory := program.memory:
+                    self._seen[program.name].append(memory)
+
+    def __str__(self) -> str:
+        """The memory after a third, after two thirds and at the end."""
+        return "; ".join(
+            f"{name} {', '.join(f'{seen[int(part * (len(seen) - 1))]:.0f}' for part in _PARTS)} MB"
+            for name, seen in self._seen.items()
+            if seen
+        )
+
+
+_PARTS = (0.33, 0.67, 1.0)
+
+
+async def end_to_end(
+    directory: Path, durability: Durability, jobs: int, payload: int
+) -> list[Figure]:
+    """Enqueued many at a time, and one by one by 256 callers."""
+    return [
+        await _through(directory, durability, "many", jobs, payload),
+        await _through(directory, durability, "singly", min(jobs, 30_000), payload),
+    ]
+
+
+async def _through(
+    directory: Path, durability: Durability, how: str, jobs: int, payload: int
+) -> Figure:
+    async with (
+        system(directory, durability) as there,
+        there.service() as service,
+        there.worker(CONCURRENCY) as worker,
+        there.client(how, jobs, payload) as client,
+    ):
+        before = await there.events()
+        memory = Memory(service, worker, client)
+        started = time.perf_counter()
+        ended = await there.reached(_all(jobs), memory.look)
+        behind = _all(jobs) - await there.folded()
+    return Figure(
+        what=f"end to end, {'enqueue_many' if how == 'many' else 'enqueued one by one'}",
+        value=(_all(jobs) - before) / EVENTS / (ended - started),
+        durability=durability,
+        events=EVENTS,
+        payload=payload,
+        target=LEAST if how == "many" else None,
+        note=f"{jobs:,} jobs; view {max(0, behind):,} events behind at the end; {memory}",
+    )
+
+
+def _all(jobs: int) -> int:
+    """The events of the jobs that are measured, and of those that warm the client up."""
+    return EVENTS * (jobs + min(500, jobs))
