@@ -9,6 +9,7 @@ import pytest
 from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js.api import Header
 
 from penstock.infra.bus import Bus
 from penstock.infra.nats_client import NatsClient, frame
@@ -70,6 +71,7 @@ class Wire(Client):
         None,
         {},
         {"Nats-Msg-Id": "a"},
+        {Header.ROLLUP: "sub"},
         {"Nats-Batch-Id": "0a", "Nats-Batch-Sequence": " 2 ", "Text": "größe: 日本"},
     ],
 )

@@ -131,4 +131,5 @@ def frame(
 @lru_cache(maxsize=256)
 def _header(name: str) -> str:
     """A header's line up to its value; what cannot be a header's name spoils the line."""
-    return f"{name}: " if _IN_NAME(name) else "\0"
+    # Not by an f-string: that shows the name of a member of an enumeration, not its text.
+    return name + ": " if _IN_NAME(name) else "\0"
