@@ -1,8 +1,8 @@
 """The Python SDK: everything an application needs to use Penstock."""
 
 from penstock.client.penstock import Penstock
-from penstock.client.worker import Worker
-from penstock.client.worker_context import JobContext, PermanentFailure
+from penstock.client.worker.context import JobContext, PermanentFailure
+from penstock.client.worker.worker import Worker
 from penstock.contracts.answers import HistoryEntry
 from penstock.contracts.errors import (
     Archived,

@@ -1,6 +1,6 @@
 """A job: state, `decide`, `evolve` and the next step. Pure: time and ids arrive as data.
 
-Workers append the events of attempts themselves; what they decide is in `client.worker_decisions`.
+Workers append the events of attempts themselves; what they decide is in `client.worker.decisions`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from penstock.client import JobContext, Penstock, Worker
-from penstock.client.worker_handlers import Handler
+from penstock.client.worker.handlers import Handler
 from penstock.contracts.errors import InvalidMessage
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from penstock.client.worker_decisions import (
+from penstock.client.worker.decisions import (
     Append,
     Drop,
     Event,

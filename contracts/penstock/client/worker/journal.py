@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from penstock.client.worker_decisions import Event
+from penstock.client.worker.decisions import Event
 from penstock.contracts.envelope import Envelope, encode, wrap
 from penstock.contracts.errors import Unavailable
 from penstock.contracts.jobs import timer

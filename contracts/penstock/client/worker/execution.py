@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from penstock.client.worker_context import JobContext
-from penstock.client.worker_handlers import Handler
-from penstock.client.worker_threads import Threads
+from penstock.client.worker.context import JobContext
+from penstock.client.worker.handlers import Handler
+from penstock.client.worker.threads import Threads
 
 log = logging.getLogger(__name__)
 

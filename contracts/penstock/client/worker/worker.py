@@ -1,6 +1,6 @@
 """`Worker`: runs the handlers of an application for the jobs that wait. Talks to NATS alone.
 
-Never decides what becomes of a job: see `worker_decisions`.
+Never decides what becomes of a job: see `decisions`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 from nats.aio.msg import Msg
 
 from penstock.client.penstock import Penstock
-from penstock.client.worker_attempt import Attempt, Station
-from penstock.client.worker_execution import STOPPING
-from penstock.client.worker_handlers import Handler
-from penstock.client.worker_leases import Leases
-from penstock.client.worker_threads import Threads
+from penstock.client.worker.attempt import Attempt, Station
+from penstock.client.worker.execution import STOPPING
+from penstock.client.worker.handlers import Handler
+from penstock.client.worker.leases import Leases
+from penstock.client.worker.threads import Threads
 from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.jobs import PRIORITIES, SERVICE, JobReady

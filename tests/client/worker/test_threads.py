@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from penstock.client.worker_threads import Threads
+from penstock.client.worker.threads import Threads
 
 flow: ContextVar[str] = ContextVar("flow")
 

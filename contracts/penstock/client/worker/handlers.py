@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from penstock.client.worker_context import JobContext
+from penstock.client.worker.context import JobContext
 from penstock.contracts.envelope import invalid
 
 Function = Callable[..., Any]

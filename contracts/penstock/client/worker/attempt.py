@@ -18,8 +18,8 @@ from opentelemetry.trace import SpanKind
 
 from penstock.client.penstock import Penstock
 from penstock.client.session import caused_by
-from penstock.client.worker_context import JobContext, PermanentFailure
-from penstock.client.worker_decisions import (
+from penstock.client.worker.context import JobContext, PermanentFailure
+from penstock.client.worker.decisions import (
     Append,
     Drop,
     Event,
@@ -27,11 +27,11 @@ from penstock.client.worker_decisions import (
     after_conflict,
     after_failure,
 )
-from penstock.client.worker_execution import Execution, Raised, Returned
-from penstock.client.worker_handlers import Handler
-from penstock.client.worker_journal import Head, Journal, head_of
-from penstock.client.worker_leases import Held, Leases
-from penstock.client.worker_threads import Threads
+from penstock.client.worker.execution import Execution, Raised, Returned
+from penstock.client.worker.handlers import Handler
+from penstock.client.worker.journal import Head, Journal, head_of
+from penstock.client.worker.leases import Held, Leases
+from penstock.client.worker.threads import Threads
 from penstock.contracts.envelope import Envelope, unwrap
 from penstock.contracts.errors import Conflict, InvalidMessage, LeaseLost, TooLarge, Unavailable
 from penstock.contracts.jobs import (
