@@ -36,13 +36,13 @@ async def test_a_killed_workers_job_runs_elsewhere_soon_and_completes_once(
     second = spawn()
     await ready(ps, second.name)
     first.send(signal.SIGKILL)
-    await said(tmp_path, f"begun 2 by {second.name}", LEASE + 2)
+    await said(tmp_path, f"begun 1 by {second.name}", LEASE + 2)
     (tmp_path / "go").touch()
     assert await ps.jobs.result(job.id, timeout=10) == second.name
     expected = ["queued", "started", "retrying", "started", "completed"]
     assert await event_names(ps, job.id) == expected
     done = await ps.jobs.get(job.id)
-    assert (done.attempt, [error.type for error in done.errors]) == (2, ["WorkerLost"])
+    assert (done.attempt, [error.type for error in done.errors]) == (1, ["WorkerLost"])
 
 
 async def ready(ps: Penstock, worker: str) -> None:
@@ -55,17 +55,17 @@ async def ready(ps: Penstock, worker: str) -> None:
     raise AssertionError(f"{worker} does not take jobs")
 
 
-async def test_a_job_whose_worker_dies_in_the_last_attempt_fails(
+async def test_a_job_over_which_too_many_workers_died_is_quarantined(
     ps: Penstock, spawn: Spawn, tmp_path: Path
 ) -> None:
     first = spawn()
-    job = await ps.jobs.enqueue("wait", max_attempts=1)
+    job = await ps.jobs.enqueue("wait", max_crashes=1)
     await said(tmp_path, f"begun 1 by {first.name}")
     first.send(signal.SIGKILL)
     spawn()
     async with asyncio.timeout(15):
         [*_, last] = [state async for state in ps.jobs.watch(job.id)]
-    assert last.state == "failed"
+    assert (last.state, last.cause) == ("failed", "crashes")
     assert last.error
     assert (last.error.type, first.name in last.error.message) == ("WorkerLost", True)
 
@@ -78,7 +78,7 @@ async def test_a_worker_that_slept_through_its_lease_cannot_complete_the_job(
     await said(tmp_path, f"begun 1 by {first.name}")
     first.send(signal.SIGSTOP)
     second = spawn()
-    await said(tmp_path, f"begun 2 by {second.name}")
+    await said(tmp_path, f"begun 1 by {second.name}")
     (tmp_path / "go").touch()
     assert await ps.jobs.result(job.id, timeout=10) == second.name
     first.send(signal.SIGCONT)

@@ -78,7 +78,7 @@ async def test_behind_the_start_the_attempt_is_lost(
     await left(ps, job, JobStarted(attempt=1, worker="dead", item=item))
     await start()
     state = await over(ps, job)
-    assert (state.result, state.attempt, state.errors[0].type) == ("done", 2, "WorkerLost")
+    assert (state.result, state.attempt, state.errors[0].type) == ("done", 1, "WorkerLost")
 
 
 async def test_behind_the_failure_the_timer_is_set(

@@ -1,7 +1,18 @@
 """The Python SDK: everything an application needs to use Penstock."""
 
 from penstock.client.penstock import Penstock
-from penstock.client.worker.context import JobContext, PermanentFailure
+from penstock.client.worker.context import JobContext
+from penstock.client.worker.policy import (
+    Discard,
+    PermanentFailure,
+    RetryPolicy,
+    Snooze,
+    dead,
+    discard,
+    retry,
+    snooze,
+)
+from penstock.client.worker.registry import Handlers
 from penstock.client.worker.worker import Worker
 from penstock.contracts.answers import HistoryEntry
 from penstock.contracts.errors import (
@@ -31,10 +42,12 @@ __all__ = [
     "Archived",
     "Backoff",
     "Conflict",
+    "Discard",
     "Document",
     "Enqueued",
     "Erased",
     "ExportFailed",
+    "Handlers",
     "HistoryEntry",
     "Inbox",
     "InboxItem",
@@ -51,13 +64,19 @@ __all__ = [
     "PermanentFailure",
     "ProgressState",
     "Refused",
+    "RetryPolicy",
     "SearchDocument",
     "SearchHit",
     "SearchHits",
     "SearchQuery",
     "Segment",
+    "Snooze",
     "Timeout",
     "TooLarge",
     "Unavailable",
     "Worker",
+    "dead",
+    "discard",
+    "retry",
+    "snooze",
 ]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from penstock.client.jobs_bulk import enqueue_many
 from penstock.client.session import Session, state_of
+from penstock.client.worker.results import fetched
 from penstock.contracts.answers import HistoryEntry, Question
 from penstock.contracts.errors import JobFailed, Timeout
 from penstock.contracts.job_state import JobState, ListJobs, QueueDepth, State
-from penstock.contracts.jobs import SERVICE, Backoff, CancelJob, EnqueueJob
+from penstock.contracts.jobs import SERVICE, Backoff, CancelJob, EnqueueJob, Origin, Rules
 from penstock.contracts.jobs_bulk import Enqueued, JobSpec
+from penstock.infra.objects import Objects
 
 
 class Jobs:
@@ -32,23 +34,37 @@ class Jobs:
         queue: str = "default",
         priority: int = 5,
         delay: float | timedelta = 0,
+        at: datetime | None = None,
         max_attempts: int = 3,
+        max_crashes: int = 3,
         backoff: Backoff | None = None,
+        timeout: float | timedelta | None = None,
+        total_timeout: float | timedelta | None = None,
         tags: Sequence[str] = (),
+        origin: Origin | None = None,
         command_id: str | None = None,
     ) -> JobState:
         """Have the handler `name` run by a worker of `queue`, with `payload` as its arguments.
 
-        `priority` 9 goes first, 0 last; `delay` in seconds. The same `id`, name and payload again
-        give the job that there is; so does the same `command_id` when no id is given. Raises
-        Refused if `id` is another job's, TooLarge for a payload above 512 KB, InvalidMessage.
+        `priority` 9 goes first, 0 last; `delay` in seconds, or `at` a moment. `timeout` is for an
+        attempt and `total_timeout` for the job from now on, in seconds; `max_crashes` is how many
+        workers may die over it. The same `id`, name and payload again give the job that there is;
+        so does the same `command_id` when no id is given. Raises Refused if `id` is another job's,
+        TooLarge for a payload above 512 KB, InvalidMessage.
         """
         command = EnqueueJob(
             name=name,
             payload=dict(payload or {}),
             queue=queue,
             priority=priority,
-            delay=delay.total_seconds() if isinstance(delay, timedelta) else delay,
+            delay=_seconds(delay) or 0.0,
+            run_at=at,
+            rules=Rules(
+                timeout=_seconds(timeout),
+                total_timeout=_seconds(total_timeout),
+                max_crashes=max_crashes,
+            ),
+            origin=origin,
             max_attempts=max_attempts,
             backoff=backoff or Backoff(),
             tags=tuple(tags),
@@ -110,8 +126,13 @@ class Jobs:
                 f"The job {id!r} did not end within {timeout} s; it may still do so.", id=id
             ) from None
         if job.state == "completed":
-            return job.result
+            return await self._kept(job)
         raise _failure(job)
+
+    async def _kept(self, job: JobState) -> Any:
+        if job.stored is None:
+            return job.result
+        return await fetched(Objects(self._session.bus), job.stored)
 
     async def watch(self, id: str) -> AsyncIterator[JobState]:
         """The present state and each newer one, to the end of the job.
@@ -151,6 +172,10 @@ class Jobs:
             if job.is_over:
                 return job
         raise AssertionError("a watch has no end of its own")
+
+
+def _seconds(time: float | timedelta | None) -> float | None:
+    return time.total_seconds() if isinstance(time, timedelta) else time
 
 
 def _failure(job: JobState) -> JobFailed:

@@ -69,12 +69,14 @@ def wrap(
     correlationid: str,
     cause: Envelope | None = None,
     causationid: str | None = None,
+    causationtype: str | None = None,
+    causationtime: datetime | None = None,
     actor: str | None = None,
     version: int = 0,
     traceparent: str | None = None,
     registry: Registry = MESSAGES,
 ) -> Envelope:
-    """The envelope around `data`. `cause` fills the causation.
+    """The envelope around `data`. `cause` fills the causation, or its fields are given.
 
     Raises TypeError unless the Struct is declared, and its newest version.
     """
@@ -92,8 +94,8 @@ def wrap(
         data=msgspec.Raw(_encode(data)),
         correlationid=correlationid,
         causationid=cause.id if cause else causationid,
-        causationtype=cause.type if cause else None,
-        causationtime=cause.time if cause else None,
+        causationtype=cause.type if cause else causationtype,
+        causationtime=cause.time if cause else causationtime,
         causationcause=cause.causationid if cause and not cause.version else None,
         actor=actor,
         version=version,

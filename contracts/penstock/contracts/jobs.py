@@ -105,7 +105,8 @@ class JobError(Message, frozen=True, kw_only=True):
 class EnqueueJob(Message, frozen=True, kw_only=True):
     """Run the handler `name` with the fields of `payload` as its arguments.
 
-    `priority` 9 goes first, 0 last. `delay` is in seconds. `max_attempts` counts the first one.
+    `priority` 9 goes first, 0 last. `delay` is in seconds, or `run_at` the moment. `max_attempts`
+    counts the first attempt.
     """
 
     name: Name
@@ -113,6 +114,7 @@ class EnqueueJob(Message, frozen=True, kw_only=True):
     queue: QueueName = "default"
     priority: Priority = 5
     delay: Delay = 0.0
+    run_at: Time | None = None
     max_attempts: Attempts = 3
     backoff: Backoff = Backoff()
     tags: tuple[str, ...] = ()

@@ -124,6 +124,18 @@ class Subjects:
         """High-rate ticks that are not stored."""
         return f"{self.prefix}.live.{service}.{token(id)}"
 
+    def withdrawn(self) -> str:
+        """Where workers hear the id of a job that is not to be run any more."""
+        return f"{self.prefix}.live.withdrawn"
+
+    def worker(self, name: str) -> str:
+        """Where a worker gives its signs of life; `*` as name: all of them."""
+        return f"{self.prefix}.live.workers.{name if name == '*' else token(name)}"
+
+    def worker_call(self) -> str:
+        """Where workers are asked to give a whole sign of life at once."""
+        return f"{self.prefix}.live.worker-call"
+
     def stream(self, name: str) -> str:
         """The name of a stream, bucket or object store: `PENSTOCK_<NAME>`."""
         return f"{self._stream}_{name.upper()}"

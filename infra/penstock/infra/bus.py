@@ -231,7 +231,7 @@ class Bus:
 
     async def publish_many(self, messages: Sequence[Message]) -> None:
         """As `publish` each of them, but in one write."""
-        frames = [frame(subject, body, headers) for subject, body, headers in messages]
+        frames = [frame(subject, body, headers or None) for subject, body, headers in messages]
         largest = max((len(body) for _, body, _ in messages), default=0)
         self.check_size(largest)
         usual = [written for written in frames if written is not None]

@@ -98,3 +98,5 @@ class Dispatch:
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)
         await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
         await self._timers.cancel(state.id)
+        # Whoever runs it stops at once; who does not hear it finds out by its lease.
+        await self._bus.publish(self._bus.subjects.withdrawn(), state.id.encode())

@@ -125,7 +125,7 @@ def _enqueue(state: JobState | None, command: EnqueueJob, context: Context) -> S
             max_attempts=command.max_attempts,
             backoff=command.backoff,
             tags=command.tags,
-            run_at=_after_seconds(context.now, command.delay),
+            run_at=command.run_at or _after_seconds(context.now, command.delay),
             expires_at=_after_seconds(context.now, command.rules.total_timeout),
             rules=command.rules,
             origin=command.origin,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
@@ -36,9 +35,12 @@ def context() -> JobContext:
         attempt=3,
         max_attempts=3,
         correlationid="c",
+        deadline=None,
+        checkpoint=None,
         ps=Penstock(),
         loop=asyncio.get_running_loop(),
-        stopping=threading.Event(),
+        is_stopped=lambda: False,
+        reports=None,  # type: ignore[arg-type]  # nothing is told here
     )
 
 

@@ -1,7 +1,8 @@
-"""One work item in a worker's hands: start the job, run its handler, store what came of it.
+"""One work item in a worker's hands: how its job begins, is run and ends.
 
 Every event is fenced by the job's last sequence, so that of two workers only one gets on. A crash
-between any two steps is finished by whoever gets the item next. Never pulls work.
+between any two steps is finished by whoever gets the item next. Never pulls work; `crew` stores
+what begins and ends together, and what it could not store comes back here, to be looked into.
 """
 
 from __future__ import annotations
@@ -9,280 +10,413 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import traceback
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-import msgspec
+from msgspec.structs import replace
 from opentelemetry.trace import SpanKind
 
-from penstock.client.penstock import Penstock
 from penstock.client.session import caused_by
-from penstock.client.worker.context import JobContext, PermanentFailure
+from penstock.client.worker.context import JobContext
 from penstock.client.worker.decisions import (
     Append,
     Drop,
+    End,
     Event,
+    Failure,
     Wait,
-    after_conflict,
+    after_crash,
     after_failure,
+    taking,
 )
-from penstock.client.worker.execution import Execution, Raised, Returned
+from penstock.client.worker.described import described
 from penstock.client.worker.handlers import Handler
-from penstock.client.worker.journal import Head, Journal, head_of
-from penstock.client.worker.leases import Held, Leases
-from penstock.client.worker.threads import Threads
+from penstock.client.worker.journal import Journal
+from penstock.client.worker.policy import Dead
+from penstock.client.worker.processes import ProcessDied
+from penstock.client.worker.reports import Reports, end_progress
+from penstock.client.worker.results import keep
+from penstock.client.worker.station import Escaped, Station
 from penstock.contracts.envelope import Envelope, unwrap
-from penstock.contracts.errors import Conflict, InvalidMessage, LeaseLost, TooLarge, Unavailable
+from penstock.contracts.errors import (
+    Conflict,
+    InvalidMessage,
+    LeaseLost,
+    PenstockError,
+    Unavailable,
+)
 from penstock.contracts.jobs import (
-    MAX_INLINE,
+    JobCancelled,
+    JobCheckpointed,
     JobCompleted,
-    JobError,
     JobFailed,
     JobReady,
     JobReleased,
     JobRetrying,
+    JobSnoozed,
     JobStarted,
+    SettleJob,
 )
+from penstock.infra.append_many import Append as Stored
 from penstock.infra.consuming.consumers import ACK, NAK, delivery
-from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.sender import Cause
-from penstock.infra.timers import Timers
-from penstock.infra.tracing import message_span
+from penstock.infra.tracing import is_recording, message_span, traceparent
 
 log = logging.getLogger(__name__)
 
 TRIES = 5  # times that others may be quicker at the same job before it is left to them
 RETRY = 0.2  # seconds until an outcome is stored again while the server is away
-MAX_MESSAGE, MAX_TRACEBACK = 4_000, 8_000  # characters of an error that are kept
-Stop = Literal["lost", "shutdown"]
-
-
-class Station(msgspec.Struct, frozen=True):
-    """What a worker gives to each of its attempts."""
-
-    worker: str
-    ps: Penstock
-    log: JetStreamEventLog
-    timers: Timers
-    leases: Leases
-    threads: Threads
-
-
-class Started(msgspec.Struct, frozen=True):
-    """The attempt that this worker holds, and its JobStarted."""
-
-    attempt: int
-    recorded: Recorded
+Stop = Literal["lost", "shutdown", "timeout"]
+TIMED_OUT = "TimedOut"
 
 
 class Attempt:
-    """`work` is the item's envelope around `ready`; `reply` acknowledges it."""
+    """`work` is the item's envelope around `ready`; `reply` acknowledges it.
+
+    `sequence` is that of the job's last event that was written here, 0 before the start;
+    `is_writing` while another may be on its way. `stopped` says why the handler is to end.
+    """
+
+    __slots__ = (
+        "_checkpoint",
+        "_context",
+        "_deadline",
+        "_event",
+        "_handler",
+        "_item",
+        "_ready",
+        "_station",
+        "_work",
+        "attempt",
+        "given_up",
+        "is_writing",
+        "journal",
+        "reply",
+        "sequence",
+        "started_at",
+        "stopped",
+        "task",
+    )
 
     def __init__(
         self, station: Station, handler: Handler, work: Envelope, ready: JobReady, reply: str
     ) -> None:
+        item = delivery(reply)
+        this = f"{work.subject}:{station.worker}:{item.sequence}.{item.count}"
         self._station = station
         self._handler = handler
         self._work = work
         self._ready = ready
-        self._reply = reply
-        item = delivery(reply)
         self._item = item.sequence
-        this = f"{work.subject}:{station.worker}:{item.sequence}.{item.count}"
-        self._journal = Journal(station.log, station.timers, work, this)
-        self._execution = Execution(handler, station.threads)
-        self._stop: Stop | None = None
+        self._event: Envelope | None = None
+        self._checkpoint = ready.checkpoint
+        self._context: JobContext | None = None
+        self._deadline: datetime | None = None
+        self.journal = Journal(station.log, station.timers, work, ready, this)
+        self.reply = reply
+        self.attempt = ready.attempt
+        self.sequence = 0
+        self.is_writing = False
+        self.stopped: Stop | None = None
+        self.task: asyncio.Task[End | None] | None = None
+        self.given_up: Callable[[], None] | None = None
+        self.started_at: datetime | None = None
 
-    async def run(self) -> None:
-        """All of it. What cannot be stored now is left to the next delivery of the item."""
-        work = self._work
-        held = Held(work.subject, self._reply, lambda: self.stop("lost"))
-        self._station.leases.hold(held)
-        try:
-            with message_span(
-                "process",
-                self._handler.name,
-                kind=SpanKind.CONSUMER,
-                parent=work.traceparent,
-                id=work.id,
-            ):
-                await self._run(held)
-        except LeaseLost as error:
-            log.warning("%s", error)
-        except Unavailable as error:
-            log.warning("job %s comes back when its lease ends: %s", work.subject, error)
-        finally:
-            self._station.leases.release(held)
+    @property
+    def id(self) -> str:
+        """The job's."""
+        return self._work.subject
 
-    def stop(self, why: Stop) -> None:
-        """End the handler: the job is no longer ours, or the worker shuts down."""
-        if self._stop is None:
-            self._stop = why
-            self._execution.stop()
+    @property
+    def name(self) -> str:
+        """The job's, and its handler's."""
+        return self._handler.name
 
-    async def _run(self, held: Held) -> None:
-        started = await self._start()
-        if started is None:
-            await self._answer(ACK)
-            return
-        held.sequence = started.recorded.sequence
-        end = await self._end(started)
-        if end is not None:
-            await self._store(started, end)
+    @property
+    def on_loop(self) -> bool:
+        """Whether the handler runs on the worker's event loop."""
+        return self._handler.lane == "async"
 
     # -- starting ----------------------------------------------------------------------------
 
-    async def _start(self) -> Started | None:
-        """Become the job's holder, or None if the item is of no use any more."""
-        events, head = self._first()
+    def begin(self, now: datetime) -> Stored:
+        """What is stored if nothing happened to the job since the item was made."""
+        started = JobStarted(attempt=self.attempt, worker=self._station.worker, item=self._item)
+        self._event = self.journal.next(started, now)
+        return self.journal.append(self._event)
+
+    def begun(self, sequence: int) -> None:
+        """The start is stored at `sequence`."""
+        assert self._event is not None
+        self.journal.stored(self._event, sequence)
+        self.sequence = sequence
+        self.started_at = self._event.time
+
+    async def begin_slowly(self) -> bool:
+        """The job has moved on, or nobody knows: become its holder, or find the item useless.
+
+        Raises Unavailable: the item comes again when its lease ends.
+        """
+        made_at = self._ready.sequence
         for _ in range(TRIES):
-            try:
-                recorded = await self._journal.append(events, head)
-            except Conflict:
-                last = await self._journal.last(after=head.sequence)
-                match self._after_conflict(last):
-                    case Drop():
-                        return None
-                    case Wait(run_at):
-                        await self._journal.wake_at(run_at, last)
-                        return None
-                    case Append(events):
-                        head = head_of(last)
-            else:
-                end = events[-1]
-                return Started(end.attempt, recorded) if isinstance(end, JobStarted) else None
+            since = [unwrap(record.event) for record in await self.journal.since(made_at)]
+            for saved in (event for event in since if isinstance(event, JobCheckpointed)):
+                self._checkpoint = saved.checkpoint
+            match self._taking(since):
+                case Drop():
+                    await self._dropped(since)
+                    return False
+                case Wait(run_at):
+                    await self.journal.wake_at(run_at)
+                    return False
+                case Append(events):
+                    if await self._took(events):
+                        return isinstance(events[-1], JobStarted)
         raise Unavailable("Others change the job faster than it can be started.")
 
-    def _first(self) -> tuple[tuple[Event, ...], Head]:
-        """What is stored if nothing happened to the job since the item was made."""
-        ready, work, worker = self._ready, self._work, self._station.worker
-        head = Head(
-            ready.sequence,
-            work.version,
-            work.causationid,
-            work.causationtype,
-            work.causationtime,
-        )
-        return (JobStarted(attempt=ready.attempt, worker=worker, item=self._item),), head
-
-    def _after_conflict(self, last: Recorded) -> Drop | Wait | Append:
-        return after_conflict(
-            unwrap(last.event),
+    def _taking(self, since: list[Any]) -> Drop | Wait | Append:
+        return taking(
+            since,
+            self._ready,
             item=self._item,
             worker=self._station.worker,
-            max_attempts=self._ready.max_attempts,
             now=datetime.now(UTC),
         )
 
+    async def _took(self, events: tuple[Event, ...]) -> bool:
+        try:
+            await self.journal.store(events)
+        except Conflict:
+            return False
+        self._event, self.sequence = self.journal.last, self.journal.head.sequence
+        end = events[-1]
+        if isinstance(end, JobStarted):
+            self.attempt, self.started_at = end.attempt, datetime.now(UTC)
+        elif isinstance(end, JobFailed):
+            await self._settle()
+        return True
+
+    async def _dropped(self, since: list[Any]) -> None:
+        """Finish what the last holder may have left undone: the job is over, or not ours."""
+        if self._ready.settle:
+            await self._settle()
+        for event in since:
+            if isinstance(event, JobCompleted | JobFailed) and event.progress:
+                await end_progress(self._station.ps, self.id, event)
+
     # -- running -----------------------------------------------------------------------------
 
-    async def _end(self, started: Started) -> Event | None:
+    async def perform(self) -> End | None:
         """Run the handler; the event that says how it ended, or None if the job is not ours."""
+        event = self._event
+        assert event is not None
+        cause = Cause(correlationid=event.correlationid, event=event, actor=event.actor)
+        with caused_by(cause):
+            if not is_recording():
+                return await self._performed()
+            with message_span(
+                "process", self.name, kind=SpanKind.CONSUMER, parent=event.traceparent, id=event.id
+            ):
+                self.journal.trace = traceparent() or event.traceparent
+                return await self._performed()
+
+    async def _performed(self) -> End | None:
+        if self._ready.settle:
+            await self._settle()
+        watch = self._watch_time()
+        try:
+            end = await self._called()
+        finally:
+            if watch:
+                watch.cancel()
+        reports = self._context.reports if self._context else None
+        return await reports.close(end) if reports and end is not None else end
+
+    async def _called(self) -> End | None:
         try:
             arguments = self._handler.arguments(self._ready.payload)
         except InvalidMessage as error:
-            return self._failed(_described(error, trace=False), started, permanent=True)
-        event = started.recorded.event
-        with caused_by(Cause(correlationid=event.correlationid, event=event, actor=event.actor)):
-            outcome = await self._execution.run(arguments, self._context(started.attempt))
-        match outcome:
-            case _ if self._stop == "lost":
-                log.info("job %s was cancelled, or its lease lost", self._work.subject)
-                return None
-            case Returned(value):
-                return self._completed(value, started)
-            case Raised(raised) if self._stop is None:
-                permanent = isinstance(raised, PermanentFailure)
-                return self._failed(_described(raised), started, permanent=permanent)
-            case _:
-                return self._released(started)
+            unfit = described(error, trace=False)
+            return self._failed(Failure(unfit, Dead(), cause="payload"))
+        if self.told():
+            return self.unfinished()
+        try:
+            value = await self._station.call(self._handler, arguments, self._context_if_asked)
+        except asyncio.CancelledError:
+            if self.told():
+                return self.unfinished()
+            return self._raised(asyncio.CancelledError("The handler cancelled itself."))
+        except ProcessDied as error:
+            return self.unfinished() if self.told() else self._crashed(error)
+        except Exception as error:  # noqa: BLE001 - becomes the job's error
+            raised = error.error if isinstance(error, Escaped) else error
+            return self.unfinished() if self.told() else self._raised(raised)
+        return self.unfinished() if self.told() == "lost" else await self._completed(value)
 
-    def _context(self, attempt: int) -> JobContext:
-        return JobContext(
-            id=self._work.subject,
-            name=self._ready.name,
-            attempt=attempt,
-            max_attempts=self._ready.max_attempts,
+    def _context_if_asked(self) -> JobContext:
+        self._context = JobContext(
+            id=self.id,
+            name=self.name,
+            attempt=self.attempt,
+            max_attempts=self._handler.policy.max_attempts or self._ready.max_attempts,
             correlationid=self._work.correlationid,
+            deadline=self._deadline,
+            checkpoint=self._checkpoint,
             ps=self._station.ps,
             loop=asyncio.get_running_loop(),
-            stopping=self._execution.stopping,
+            is_stopped=lambda: self.stopped is not None,
+            reports=Reports(self, self._station.ps, self._handler.stages),
         )
+        return self._context
+
+    def stop(self, why: Stop) -> None:
+        """End the handler: see `stopped`. One that does not end soon is waited for no longer."""
+        if self.stopped is None:
+            self.stopped = why
+            if self.task is not None:
+                self.task.cancel()
+                asyncio.get_running_loop().call_later(self._station.stopping, self._give_up)
+
+    def told(self) -> Stop | None:
+        """Why the handler is to end by now."""
+        return self.stopped
+
+    def lost(self) -> None:
+        """The job is no longer ours."""
+        self.stop("lost")
+
+    def _give_up(self) -> None:
+        if self.given_up is not None and self.task is not None and not self.task.done():
+            log.warning("the handler of %r does not stop; its outcome is lost", self.name)
+            self.given_up()
+
+    def _watch_time(self) -> asyncio.TimerHandle | None:
+        """Stop the handler when its time, or the whole job's, is over."""
+        seconds = self._ready.timeout or self._handler.timeout
+        if seconds is None and self._ready.expires_at is None:
+            return None
+        now = datetime.now(UTC)
+        ends = [now + timedelta(seconds=seconds)] if seconds else []
+        if self._ready.expires_at:
+            ends.append(self._ready.expires_at)
+        self._deadline = min(ends)
+        left = (self._deadline - now).total_seconds()
+        if left <= 0:
+            self.stopped = "timeout"
+        return asyncio.get_running_loop().call_later(max(left, 0.0), self.stop, "timeout")
 
     # -- ending ------------------------------------------------------------------------------
 
-    def _completed(self, value: Any, started: Started) -> Event:
-        try:
-            result = _result(value)
-        except Exception as error:  # noqa: BLE001 - becomes the job's error
-            return self._failed(_described(error, trace=False), started, permanent=True)
-        return JobCompleted(attempt=started.attempt, result=result)
+    def unfinished(self) -> End | None:
+        """How an attempt ends whose handler was stopped."""
+        match self.stopped:
+            case "shutdown":
+                return JobReleased(
+                    attempt=self.attempt,
+                    worker=self._station.worker,
+                    item=self._item,
+                    reason="the worker shuts down",
+                )
+            case "timeout":
+                return self._timed_out()
+            case _:
+                log.info("job %s was cancelled, or its lease lost", self.id)
+                return None
 
-    def _failed(
-        self, error: JobError, started: Started, *, permanent: bool
-    ) -> JobRetrying | JobFailed:
-        return after_failure(
-            error,
-            permanent=permanent,
-            attempt=started.attempt,
-            max_attempts=self._ready.max_attempts,
+    def _timed_out(self) -> End:
+        error = TimeoutError("The time for it was over before it came to its end.")
+        action = self._handler.policy.after(error)
+        expires = self._ready.expires_at
+        over = expires is not None and datetime.now(UTC) >= expires
+        named = replace(described(error, trace=False), type=TIMED_OUT)
+        return self._failed(Failure(named, action, over=over))
+
+    def _raised(self, error: BaseException) -> End:
+        return self._failed(Failure(described(error), self._handler.policy.after(error)))
+
+    def _crashed(self, error: ProcessDied) -> End:
+        return after_crash(
+            described(error, trace=False),
+            attempt=self.attempt,
+            crashes=self._ready.crashes,
+            max_crashes=self._ready.max_crashes,
             backoff=self._ready.backoff,
             now=datetime.now(UTC),
             jitter=random.random(),
         )
 
-    def _released(self, started: Started) -> JobReleased:
-        return JobReleased(
-            attempt=started.attempt,
-            worker=self._station.worker,
-            item=self._item,
-            reason="the worker shuts down",
+    def _failed(self, failure: Failure) -> End:
+        policy, ready = self._handler.policy, self._ready
+        return after_failure(
+            failure,
+            attempt=self.attempt,
+            max_attempts=policy.max_attempts or ready.max_attempts,
+            backoff=policy.backoff or ready.backoff,
+            now=datetime.now(UTC),
+            jitter=random.random(),
         )
 
-    async def _store(self, started: Started, end: Event) -> None:
-        recorded = await self._stored(end, head_of(started.recorded))
-        if isinstance(end, JobRetrying):
-            await self._journal.wake_at(end.run_at, recorded)
-        await self._answer(NAK if isinstance(end, JobReleased) else ACK)
+    async def _completed(self, value: Any) -> End:
+        try:
+            result, stored = await keep(self._station.objects, self.id, self.attempt, value)
+        except PenstockError as error:
+            return self._failed(Failure(described(error, trace=False), Dead()))
+        except Exception as error:  # noqa: BLE001 - a value that JSON cannot carry
+            return self._failed(Failure(described(error, trace=False), Dead()))
+        return JobCompleted(attempt=self.attempt, result=result, stored=stored)
 
-    async def _stored(self, end: Event, head: Head) -> Recorded:
-        """Store the end for as long as that takes: the work is done, and the fence is safe."""
+    def end(self, end: End, now: datetime) -> Stored:
+        """What stores the end, behind the last event that was written here."""
+        self.is_writing = True
+        self._event = self.journal.next(end, now)
+        return self.journal.append(self._event)
+
+    def ended(self, sequence: int) -> None:
+        """The end is stored at `sequence`."""
+        assert self._event is not None
+        self.journal.stored(self._event, sequence)
+
+    async def end_slowly(self, end: End) -> None:
+        """Store the end for as long as that takes: the work is done, and the fence is safe.
+
+        Raises LeaseLost if the job has moved on.
+        """
         while True:
             try:
-                return await self._journal.append((end,), head)
+                await self.journal.store((end,))
+                return
             except Conflict as error:
                 raise LeaseLost(
-                    f"The outcome of job {self._work.subject} is refused: it was cancelled, or "
-                    "another worker took it over when this one's lease ran out."
+                    f"The outcome of job {self.id} is refused: it was cancelled, or another worker "
+                    "took it over when this one's lease ran out."
                 ) from error
             except Unavailable as error:
-                log.warning("job %s ended and cannot say so yet: %s", self._work.subject, error)
+                log.warning("job %s ended and cannot say so yet: %s", self.id, error)
                 await asyncio.sleep(RETRY)
 
-    async def _answer(self, answer: bytes) -> None:
-        await self._station.ps.session.bus.publish(self._reply, answer)
+    def has_sequel(self, end: End) -> bool:
+        """Whether something has to follow the end before the item may be acknowledged."""
+        waits = isinstance(end, JobRetrying | JobSnoozed)
+        return waits or self._ready.settle or self._progressed
 
+    async def follow_up(self, end: End) -> None:
+        """Do what follows the end; again by the next delivery, if this one dies before."""
+        if isinstance(end, JobRetrying | JobSnoozed):
+            await self.journal.wake_at(end.run_at)
+        if self._ready.settle:
+            await self._settle()
+        if self._progressed and isinstance(end, JobCompleted | JobFailed | JobCancelled):
+            await end_progress(self._station.ps, self.id, end)
 
-def _result(value: Any) -> msgspec.Raw:
-    result = msgspec.json.encode(value)
-    if len(result) > MAX_INLINE:
-        raise TooLarge(
-            f"The result has {len(result)} bytes and a job keeps at most {MAX_INLINE}; "
-            "store it elsewhere and return where."
-        )
-    return msgspec.Raw(result)
+    @property
+    def _progressed(self) -> bool:
+        return self._context is not None and self._context.reports.has_progress
 
+    def answer(self, end: End) -> bytes:
+        """How the item is acknowledged."""
+        return NAK if isinstance(end, JobReleased) else ACK
 
-def _described(error: BaseException, *, trace: bool = True) -> JobError:
-    text = "".join(traceback.format_exception(error)) if trace else ""
-    return JobError(
-        type=type(error).__name__,
-        message=_clean(str(error))[:MAX_MESSAGE],
-        traceback=_clean(text)[-MAX_TRACEBACK:],
-    )
-
-
-def _clean(text: str) -> str:
-    """Without lone surrogates, which JSON cannot carry."""
-    return text.encode("utf-8", "replace").decode()
+    async def _settle(self) -> None:
+        command_id = f"{self.id}:{self.journal.head.sequence}:settle"
+        await self._station.ps.session.post(SettleJob(), id=self.id, command_id=command_id)

@@ -6,15 +6,18 @@ Never starts, stores or acknowledges a job.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, get_type_hints
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Literal, get_type_hints
 
 import msgspec
 
 from penstock.client.worker.context import JobContext
+from penstock.client.worker.policy import USUAL, RetryPolicy
 from penstock.contracts.envelope import invalid
 
 Function = Callable[..., Any]
+Lane = Literal["async", "thread", "process"]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
 
 
@@ -22,22 +25,46 @@ class Handler:
     """`name` and the function that does such jobs; raises TypeError if it cannot.
 
     Payload fields become arguments of the same name. Fields that the function does not name are
-    ignored, or handed to its `**kwargs`.
+    ignored, or handed to its `**kwargs`. `timeout` is an attempt's, in seconds, where the job has
+    none of its own; `stages` are those of its progress.
     """
 
-    def __init__(self, name: str, function: Function) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Function,
+        *,
+        policy: RetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
+        lane: Lane | None = None,
+        stages: Sequence[str] = (),
+    ) -> None:
         self.name = name
-        self.is_async = inspect.iscoroutinefunction(function)
-        self._function = function
+        self.function = function
+        self.lane = lane or ("async" if inspect.iscoroutinefunction(function) else "thread")
+        self.policy = policy or USUAL
+        self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        self.stages = tuple(stages)
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"The timeout of {name!r} is {self.timeout} s; it has to be more.")
+        if (self.lane == "async") > inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"The handler of {name!r} is not async and would hold up the loop; "
+                "leave out its lane, or say lane='process'."
+            )
+        if self.lane == "thread" and inspect.iscoroutinefunction(function):
+            raise TypeError(f"The handler of {name!r} is async and runs on the loop, in no thread.")
         parameters = _parameters(name, function)
         hints = _hints(name, function)
-        self._contexts = [p.name for p in parameters if hints.get(p.name) is JobContext]
+        self.contexts = [p.name for p in parameters if hints.get(p.name) is JobContext]
+        self.takes_context = bool(self.contexts)
         self._takes_rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
         named = [
-            p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in self._contexts
+            p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in self.contexts
         ]
         self._names = [p.name for p in named]
-        self._decode = msgspec.json.Decoder(_arguments(name, named, hints)).decode
+        self._arguments = _arguments(name, named, hints)
+        self._decode = msgspec.json.Decoder(self._arguments).decode
 
     def arguments(self, payload: bytes | msgspec.Raw) -> dict[str, Any]:
         """The arguments in `payload`. Raises InvalidMessage, with the path of the wrong field."""
@@ -49,13 +76,19 @@ class Handler:
         found = {name: value for name, value in given if value is not msgspec.UNSET}
         if self._takes_rest:
             everything = msgspec.json.decode(payload)
-            taken = {*self._names, *self._contexts}
+            taken = {*self._names, *self.contexts}
             found |= {name: value for name, value in everything.items() if name not in taken}
         return found
 
-    def call(self, arguments: dict[str, Any], context: JobContext) -> Any:
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of its payload."""
+        return msgspec.json.schema(self._arguments)
+
+    def call(self, arguments: dict[str, Any], context: JobContext | None) -> Any:
         """Call the function: a coroutine if it is async, else its result."""
-        return self._function(**arguments, **dict.fromkeys(self._contexts, context))
+        if self.contexts:
+            arguments = {**arguments, **dict.fromkeys(self.contexts, context)}
+        return self.function(**arguments)
 
 
 def _parameters(name: str, function: Function) -> list[inspect.Parameter]:

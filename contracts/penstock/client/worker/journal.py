@@ -1,4 +1,4 @@
-"""Stores what happens to one job, each event behind the job's last one. Never decides anything."""
+"""Writes what happens to one job, each event behind the job's last one. Never decides anything."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
-from msgspec.structs import replace
 
 from penstock.client.worker.decisions import Event
 from penstock.contracts.envelope import Envelope, encode, wrap
 from penstock.contracts.errors import Unavailable
-from penstock.contracts.jobs import timer
+from penstock.contracts.jobs import JobReady, timer
+from penstock.infra.append_many import Append
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.timers import Timers
-from penstock.infra.tracing import traceparent
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -27,62 +26,89 @@ class Head(msgspec.Struct, frozen=True):
     time: datetime | None
 
 
-def head_of(recorded: Recorded) -> Head:
-    """`recorded` as the head of its job."""
-    event = recorded.event
-    return Head(recorded.sequence, event.version, event.id, event.type, event.time)
+def head_of(sequence: int, event: Envelope) -> Head:
+    """`event`, stored at `sequence`, as the head of its job."""
+    return Head(sequence, event.version, event.id, event.type, event.time)
 
 
 class Journal:
     """The events of the job that `work` is about, as one delivery of that item writes them.
 
     `delivery` names it: the same in every try and in no other delivery, so that after a lost reply
-    it is known whose event was stored.
+    it is known whose event was stored. `head` is the job's last event as far as is known here, and
+    `last` its envelope once one was written here.
     """
 
+    __slots__ = ("_delivery", "_log", "_timers", "_work", "head", "last", "trace")
+
     def __init__(
-        self, log: JetStreamEventLog, timers: Timers, work: Envelope, delivery: str
+        self,
+        log: JetStreamEventLog,
+        timers: Timers,
+        work: Envelope,
+        ready: JobReady,
+        delivery: str,
     ) -> None:
         self._log = log
         self._timers = timers
         self._work = work
         self._delivery = delivery
+        self.trace = work.traceparent
+        self.last: Envelope | None = None
+        self.head = Head(
+            ready.sequence,
+            work.version,
+            work.causationid,
+            work.causationtype,
+            work.causationtime,
+        )
 
-    async def append(self, events: Sequence[Event], head: Head) -> Recorded:
-        """Store events behind `head`; the last one. Raises Conflict if the job has moved on."""
-        now, trace = datetime.now(UTC), traceparent() or self._work.traceparent
-        envelopes = [
-            self._envelope(data, head, head.version + position, now, trace)
-            for position, data in enumerate(events, 1)
-        ]
-        appended = await self._log.append(envelopes, expected=head.sequence)
-        return Recorded(appended.sequence, envelopes[-1])
-
-    async def last(self, *, after: int) -> Recorded:
-        """The job's last event, of those behind `after`. Raises Unavailable if none is seen."""
-        loaded = await self._log.load(self._work.subject, after=after)
-        if not loaded.events:
-            raise Unavailable("The replica that was asked for the job's events lags behind.")
-        return loaded.events[-1]
-
-    async def wake_at(self, run_at: datetime, since: Recorded) -> None:
-        """Set the timer of a job that waits since its event `since`."""
-        message = timer(since.event, since.sequence)
-        await self._timers.set(self._work.subject, run_at, encode(message))
-
-    def _envelope(
-        self, data: Event, head: Head, version: int, now: datetime, trace: str | None
-    ) -> Envelope:
-        envelope = wrap(
+    def next(self, data: Event, now: datetime, *, place: int = 1) -> Envelope:
+        """The event that comes `place` places behind the head."""
+        head, work = self.head, self._work
+        version = head.version + place
+        return wrap(
             data,
             id=f"{self._delivery}:{version}",
-            subject=self._work.subject,
+            subject=work.subject,
             time=now,
-            correlationid=self._work.correlationid,
-            actor=self._work.actor,
+            correlationid=work.correlationid,
+            causationid=head.id,
+            causationtype=head.type,
+            causationtime=head.time,
+            actor=work.actor,
             version=version,
-            traceparent=trace,
+            traceparent=self.trace,
         )
-        return replace(
-            envelope, causationid=head.id, causationtype=head.type, causationtime=head.time
-        )
+
+    def append(self, event: Envelope) -> Append:
+        """What stores `event` behind the head, for `append_many`."""
+        subject = self._log.bus.subjects.event(self._log.service, event.subject)
+        return Append(subject, encode(event), self.head.sequence)
+
+    def stored(self, event: Envelope, sequence: int) -> None:
+        """`event` is stored at `sequence`: it is the head now."""
+        self.last = event
+        self.head = head_of(sequence, event)
+
+    async def store(self, events: Sequence[Event]) -> None:
+        """Store events behind the head. Raises Conflict if the job has moved on, or Unavailable."""
+        now = datetime.now(UTC)
+        envelopes = [self.next(data, now, place=place) for place, data in enumerate(events, 1)]
+        appended = await self._log.append(envelopes, expected=self.head.sequence)
+        self.stored(envelopes[-1], appended.sequence)
+
+    async def since(self, sequence: int) -> Sequence[Recorded]:
+        """The job's events behind `sequence`; the last of them is the head from now on."""
+        found = (await self._log.load(self._work.subject, after=sequence)).events
+        if found:
+            self.stored(found[-1].event, found[-1].sequence)
+        elif self.head.sequence > sequence:
+            raise Unavailable("The replica that was asked for the job's events lags behind.")
+        return found
+
+    async def wake_at(self, run_at: datetime) -> None:
+        """Set the timer of the job, which waits since its last event."""
+        assert self.last is not None
+        message = timer(self.last, self.head.sequence)
+        await self._timers.set(self._work.subject, run_at, encode(message))

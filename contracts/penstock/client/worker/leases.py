@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from penstock.client.penstock import Penstock
 from penstock.contracts.errors import PenstockError
@@ -23,18 +24,33 @@ AT_ONCE = 100  # jobs looked up in one request
 CONNECT_SECONDS = 15.0
 
 
-class Held:
-    """A work item in hand. `sequence` is its JobStarted's, once there is one; `lost` is called on
-    the worker's loop when the job has moved on from there.
+class Held(Protocol):
+    """A work item in hand. `sequence` is that of the last event that its holder wrote, 0 for none,
+    and `is_writing` is set while it writes another.
     """
 
-    __slots__ = ("id", "lost", "reply", "sequence")
+    reply: str
+    sequence: int
+    is_writing: bool
 
-    def __init__(self, id: str, reply: str, lost: Callable[[], None]) -> None:
-        self.id = id
-        self.reply = reply
-        self.lost = lost
-        self.sequence = 0
+    @property
+    def id(self) -> str:
+        """The job's."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The job's, and its handler's."""
+        ...
+
+    @property
+    def on_loop(self) -> bool:
+        """Whether its handler runs on the worker's loop."""
+        ...
+
+    def lost(self) -> None:
+        """The job has moved on without its holder; called on the worker's loop."""
+        ...
 
 
 class Leases:
@@ -43,6 +59,8 @@ class Leases:
     def __init__(self, connection: Penstock, lease: float, failed: Callable[[], None]) -> None:
         self._connection = connection
         self._interval = lease / 3
+        self._asked = self._answered = 0  # looks whether the loop runs
+        self._is_blocked = False
         self._failed = failed
         self._held: set[Held] = set()
         self._lock = threading.Lock()
@@ -95,7 +113,33 @@ class Leases:
                 try:
                     await asyncio.wait_for(self._stopped.wait(), self._interval)
                 except TimeoutError:
+                    self._look_for_blocked_loop()
                     await self._renew(ps.session.bus)
+
+    def _look_for_blocked_loop(self) -> None:
+        """Say once that the loop stands still: nothing was run on it since the last look."""
+        blocked = self._answered < self._asked
+        if blocked and not self._is_blocked:
+            with self._lock:
+                names = sorted({one.name for one in self._held if one.on_loop})
+            log.warning(
+                "the worker's event loop has been blocked for %.1f s or more, by one of: %s; "
+                "its jobs are kept, but nothing else runs: use `def` instead of `async def` there",
+                self._interval,
+                ", ".join(names),
+            )
+        self._is_blocked = blocked
+        if not blocked:
+            self._asked += 1
+            self._worker.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._answered = self._asked
+
+    @property
+    def is_loop_blocked(self) -> bool:
+        """Whether the worker's loop stood still at the last look."""
+        return self._is_blocked
 
     async def _renew(self, bus: Bus) -> None:
         with self._lock:
@@ -116,6 +160,6 @@ class Leases:
         found = await bus.direct_get(stream, request, timeout=self._interval)
         last = {message.subject: message.sequence for message in found}
         for one, subject in zip(held, subjects, strict=True):
-            if last.get(subject, 0) > one.sequence:
+            if last.get(subject, 0) > one.sequence and not one.is_writing:
                 self.release(one)
                 self._worker.call_soon_threadsafe(one.lost)

@@ -11,17 +11,20 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
 
 from nats.aio.msg import Msg
 
 from penstock.client.penstock import Penstock
-from penstock.client.worker.attempt import Attempt, Station
-from penstock.client.worker.execution import STOPPING
-from penstock.client.worker.handlers import Handler
+from penstock.client.worker.attempt import Attempt
+from penstock.client.worker.child import CHILD
+from penstock.client.worker.crew import Crew
 from penstock.client.worker.leases import Leases
+from penstock.client.worker.processes import Processes
+from penstock.client.worker.registry import Handlers
+from penstock.client.worker.signs import Signs, about
+from penstock.client.worker.station import STOPPING, Station
 from penstock.client.worker.threads import Threads
 from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
@@ -34,20 +37,21 @@ from penstock.infra.timers import Timers
 
 log = logging.getLogger(__name__)
 
-F = TypeVar("F", bound=Callable[..., Any])
 FLUSH = 5.0  # seconds for storing how the last jobs ended
 # Seconds that an item without a handler here waits for another worker: at first, and at most.
 FIRST_REFUSAL, LONGEST_REFUSAL = 0.1, 5.0
 
 
-class Worker:
+class Worker(Handlers):
     """Takes jobs from `queues` and runs up to `concurrency` of them at a time.
 
     Use `run()` as the program, or `async with worker` beside other work. Async handlers run on the
-    loop, others in threads. `lease` is in seconds: a worker that dies is noticed after that, and
-    its jobs go elsewhere. On shutdown running jobs get `grace` seconds to end; then they are given
-    back without spending an attempt. `url` and `prefix` are as for `Penstock`; `durability` is the
-    system's own setting, which decides how fast events are stored and nothing else.
+    loop, others in threads or in up to `processes` processes. `lease` is in seconds: a worker that
+    dies is noticed after that, and its jobs go elsewhere. A handler that is told to stop gets
+    `stop_grace` seconds; on shutdown running jobs get `grace` seconds to end, and then they are
+    given back without spending an attempt. `version` is the application's own, to be seen in the
+    list of workers. `url` and `prefix` are as for `Penstock`; `durability` is the system's own
+    setting, which decides how fast events are stored and nothing else.
     """
 
     def __init__(
@@ -56,42 +60,31 @@ class Worker:
         *,
         queues: Sequence[str] = ("default",),
         concurrency: int = 10,
+        processes: int | None = None,
         lease: float = 5.0,
         grace: float = 20.0,
+        stop_grace: float = STOPPING,
         name: str | None = None,
+        version: str | None = None,
         prefix: str = "penstock",
         durability: Durability = "fsync",
     ) -> None:
-        if concurrency < 1 or lease < 1 or not queues:
+        super().__init__()
+        if concurrency < 1 or lease < 1 or not queues or (processes is not None and processes < 1):
             raise ValueError("A worker needs a queue, a concurrency and a lease of at least 1.")
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.queues = tuple(dict.fromkeys(queues))
+        self.concurrency = concurrency
         self._url = url
-        self._queues = tuple(dict.fromkeys(queues))
-        self._concurrency = concurrency
+        self._processes = processes or min(concurrency, os.cpu_count() or 1)
         self._lease = lease
         self._grace = grace
+        self._stop_grace = stop_grace
+        self._version = version
         self._prefix = prefix
         self._durability = durability
-        self._handlers: dict[str, Handler] = {}
         self._unknown: set[str] = set()
-        self._attempts: dict[asyncio.Task[None], Attempt] = {}
         self._open: AsyncExitStack | None = None
-
-    def register_handler(self, name: str) -> Callable[[F], F]:
-        """Run the function below for jobs called `name`, payload fields as its arguments.
-
-        Arguments are checked against the annotations, and a parameter annotated `JobContext` gets
-        the job. Raises TypeError for a function that cannot be called so, ValueError for a name
-        that is taken.
-        """
-
-        def register(function: F) -> F:
-            if name in self._handlers:
-                raise ValueError(f"There is a handler for {name!r} already.")
-            self._handlers[name] = Handler(name, function)
-            return function
-
-        return register
 
     # -- running -----------------------------------------------------------------------------
 
@@ -100,6 +93,8 @@ class Worker:
 
         Raises Unavailable if there is no system to work for.
         """
+        if CHILD in os.environ:  # a process of the lane imports the program, to find its handlers
+            return
         asyncio.run(self._run())
 
     async def serve(self) -> None:
@@ -121,6 +116,7 @@ class Worker:
         stack, self._open = self._open, None
         if stack is not None:
             async with stack:
+                await self._signs.drain()
                 await self._lanes.stop()
                 await self._finish()
 
@@ -130,7 +126,11 @@ class Worker:
             return "it is not running"
         if not self._station.ps.session.bus.nc.is_connected:
             return "it is not connected to NATS"
-        return "its leases are not renewed" if self._broken.done() else self._lanes.problem()
+        if self._broken.done():
+            return "its leases are not renewed"
+        if self._leases.is_loop_blocked:
+            return "a handler blocks its event loop"
+        return self._lanes.problem()
 
     @property
     def refused(self) -> frozenset[str]:
@@ -156,23 +156,38 @@ class Worker:
     async def _start(self, stack: AsyncExitStack) -> None:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ps = await stack.enter_async_context(self._connection())
-        leases = Leases(self._connection(), self._lease, self._lost_leases)
-        threads = Threads(self._concurrency, self.name)
+        self._leases = Leases(self._connection(), self._lease, self._lost_leases)
+        threads = Threads(self.concurrency, self.name)
+        processes = Processes(self._processes, self.name)
         bus = ps.session.bus
         event_log = JetStreamEventLog(bus, SERVICE, durability=self._durability)
-        self._station = Station(self.name, ps, event_log, Timers(bus, SERVICE), leases, threads)
+        timers = Timers(bus, SERVICE)
+        self._station = Station(
+            self.name, ps, event_log, timers, threads, processes, stopping=self._stop_grace
+        )
         self._lanes = Lanes(
             bus,
             bus.subjects.stream("work"),
-            [lane(bus.subjects, queue, p) for queue in self._queues for p in PRIORITIES],
-            capacity=self._concurrency,
+            [lane(bus.subjects, queue, p) for queue in self.queues for p in PRIORITIES],
+            capacity=self.concurrency,
             ack_wait=self._lease,
             take=self._take,
         )
+        self._crew = Crew(bus, self._leases, self._lanes.done)
+        self._signs = Signs(
+            bus,
+            about(self.name, self._version, self.queues, self.concurrency, self._lease),
+            list(self),
+            lambda: (list(self._crew.attempts), self.problem()),
+        )
         stack.callback(threads.stop)
-        await leases.start()
-        stack.push_async_callback(leases.stop)
+        stack.push_async_callback(processes.stop)
+        await self._leases.start()
+        stack.push_async_callback(self._leases.stop)
+        await bus.nc.subscribe(bus.subjects.withdrawn(), cb=self._withdrawn)
         await self._lanes.start()
+        await self._signs.start()
+        stack.push_async_callback(self._signs.stop)
 
     def _connection(self) -> Penstock:
         return Penstock(self._url, actor=self.name, prefix=self._prefix)
@@ -196,16 +211,13 @@ class Worker:
         if handler is None:
             await self._refuse(msg, ready.name, "this worker has no handler for it")
             return
-        attempt = Attempt(self._station, handler, work, ready, msg.reply)
-        task = asyncio.create_task(attempt.run(), name=f"job-{work.subject}")
-        self._attempts[task] = attempt
-        task.add_done_callback(self._ended)
+        self._crew.take(Attempt(self._station, handler, work, ready, msg.reply))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._attempts[task]
-        self._lanes.done()
-        if not task.cancelled() and (error := task.exception()):
-            log.error("%s: the worker failed", task.get_name(), exc_info=error)
+    async def _withdrawn(self, msg: Msg) -> None:
+        """A job is not to be run any more: it may be in hand here."""
+        id = msg.data.decode("utf-8", "replace")
+        for attempt in [attempt for attempt in self._crew.attempts if attempt.id == id]:
+            attempt.lost()
 
     async def _refuse(self, msg: Msg, name: str, why: str) -> None:
         """Give an item back so that another worker may take it, a little later each time."""
@@ -219,23 +231,15 @@ class Worker:
     # -- draining ----------------------------------------------------------------------------
 
     async def _finish(self) -> None:
-        """Wait for what runs; what is left after the grace is cancelled and given back."""
-        await self._wait_for_attempts(self._grace)
+        """Wait for what runs; what is left after the grace is stopped and given back."""
+        await self._crew.wait(self._grace)
         self._hand_back()
-        await self._wait_for_attempts(STOPPING + FLUSH)
-        left = list(self._attempts)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await self._crew.wait(self._stop_grace + FLUSH)
+        await self._crew.close()
         await self._station.log.close()
 
-    async def _wait_for_attempts(self, seconds: float) -> None:
-        if self._attempts:
-            await asyncio.wait(self._attempts, timeout=seconds)
-
     def _hand_back(self) -> None:
-        for attempt in self._attempts.values():
-            attempt.stop("shutdown")
+        self._crew.stop("shutdown")
 
 
 def lane(subjects: Subjects, queue: str, priority: int) -> Lane:

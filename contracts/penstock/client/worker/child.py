@@ -1,0 +1,153 @@
+"""What a process of the process lane does: one handler call after the other, told by a pipe.
+
+Never talks to NATS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pickle
+import signal
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from penstock.client.worker.context import JobContext
+from penstock.client.worker.handlers import Handler
+from penstock.contracts.errors import PenstockError
+
+CHILD = "PENSTOCK_LANE_PROCESS"  # set in the environment of such a process
+
+
+class Call(NamedTuple):
+    """A handler to be called; the function goes by its name, as the standard library pickles it."""
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    contexts: list[str]
+    job: dict[str, Any]
+
+    @classmethod
+    def of(cls, handler: Handler, arguments: dict[str, Any], context: JobContext) -> Call:
+        """The call of `handler` for the job of `context`."""
+        job = {name: getattr(context, name) for name in SHOWN}
+        return cls(handler.function, arguments, handler.contexts, job)
+
+
+class Done(NamedTuple):
+    """The handler returned."""
+
+    value: Any
+
+
+class Raised(NamedTuple):
+    """The handler raised: the exception where it can be pickled, and what it said."""
+
+    error: Exception | None
+    type: str
+    message: str
+    traceback: str
+
+
+class Progressed(NamedTuple):
+    """`ctx.progress` was called."""
+
+    percent: float
+    stage: str | None
+    text: str | None
+
+
+class Logged(NamedTuple):
+    """`ctx.log` was called."""
+
+    text: str
+    level: str
+
+
+class Saved(NamedTuple):
+    """`ctx.save_checkpoint` was called, and waits for an answer: None, or what went wrong."""
+
+    value: Any
+
+
+SHOWN = ("id", "name", "attempt", "max_attempts", "correlationid", "deadline", "checkpoint")
+
+
+class ChildContext(JobContext):
+    """The context in a process of its own: what it tells goes through the pipe."""
+
+    def __init__(self, pipe: Connection, job: dict[str, Any]) -> None:
+        self._pipe = pipe
+        for name in SHOWN:
+            setattr(self, name, job[name])
+
+    id: str
+    deadline: datetime | None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """False: a process that is to stop gets SIGTERM, which raises SystemExit in the handler."""
+        return False
+
+    def progress(
+        self, percent: float, *, stage: str | None = None, message: str | None = None
+    ) -> None:
+        """See `JobContext.progress`."""
+        self._pipe.send(Progressed(percent, stage, message))
+
+    def log(self, message: str, *, level: str = "info") -> None:
+        """See `JobContext.log`."""
+        self._pipe.send(Logged(message, level))
+
+    async def save_checkpoint(self, value: Any) -> None:
+        """See `JobContext.save_checkpoint`."""
+        self._pipe.send(Saved(value))
+        if (problem := self._pipe.recv()) is not None:
+            raise PenstockError(problem)
+        self.checkpoint = value
+
+    def run(self, call: Any) -> Any:
+        """See `JobContext.run`."""
+        return asyncio.run(call)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"A handler in a process of its own has no ctx.{name}; make a Penstock() of its own."
+        )
+
+
+def serve(pipe: Connection) -> None:
+    """Call what is asked for until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to act on
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        while True:
+            pipe.send(_called(pipe, pipe.recv()))
+    except (EOFError, OSError):
+        return
+
+
+def _stop(_number: int, _frame: Any) -> None:
+    raise SystemExit(143)
+
+
+def _called(pipe: Connection, call: Call) -> Done | Raised:
+    context = dict.fromkeys(call.contexts, ChildContext(pipe, call.job))
+    try:
+        value = call.function(**call.arguments, **context)
+        return Done(asyncio.run(value) if inspect.iscoroutine(value) else value)
+    except Exception as error:  # noqa: BLE001 - becomes the job's error
+        return _raised(error)
+
+
+def _raised(error: Exception) -> Raised:
+    text = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+        kept: Exception | None = error
+    except Exception:  # noqa: BLE001 - whatever its class does when it is pickled
+        kept = None
+    return Raised(kept, type(error).__name__, str(error), text)

@@ -1,0 +1,42 @@
+"""Where results go: small ones into the event, large ones into the object store.
+
+Never looks at what a result means.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from penstock.contracts.errors import TooLarge
+from penstock.infra.objects import Objects
+
+INLINE = 64 * 1024  # bytes of JSON that an event carries
+LARGEST = 1024 * 1024 * 1024
+PREFIX = "results/"
+
+
+async def keep(
+    objects: Objects, job: str, attempt: int, value: Any
+) -> tuple[msgspec.Raw | None, str | None]:
+    """The result as the event carries it, or the name under which it is stored.
+
+    Raises TooLarge above 1 GiB; TypeError and the like for what JSON cannot carry; Unavailable.
+    """
+    result = msgspec.json.encode(value)
+    if len(result) <= INLINE:
+        return msgspec.Raw(result), None
+    if len(result) > LARGEST:
+        raise TooLarge(
+            f"The result has {len(result)} bytes and a job keeps at most {LARGEST}; "
+            "store it elsewhere and return where."
+        )
+    name = f"{PREFIX}{job}/{attempt}"
+    await objects.put(name, result)
+    return None, name
+
+
+async def fetched(objects: Objects, name: str) -> Any:
+    """A result that was stored. Raises NotFound once it was let go of, Damaged or Unavailable."""
+    return msgspec.json.decode(await objects.get(name))
