@@ -71,7 +71,7 @@ class Wire(Client):
         None,
         {},
         {"Nats-Msg-Id": "a"},
-        {Header.ROLLUP: "sub", " Spaced ": "b"},
+        {Header.ROLLUP: "sub"},
         {"Nats-Batch-Id": "0a", "Nats-Batch-Sequence": " 2 ", "Text": "größe: 日本"},
     ],
 )
@@ -228,10 +228,11 @@ async def test_a_client_that_lost_the_cancellation_of_its_reconnecting_ends_all_
     fresh_nats: EmbeddedNats,
 ) -> None:
     bus = await Bus.connect(fresh_nats.url)
-    lost = asyncio.create_task(bus.nc._select_next_server())  # as if it had not been cancelled
+    lost = asyncio.create_task(bus.nc._select_next_server())
+    bus.nc._reconnection_task = lost  # as if it had not been cancelled
     await fresh_nats.stop()
     await asyncio.sleep(0)
-    await bus.close()
+    bus.nc._status = Client.CLOSED
     with pytest.raises(asyncio.CancelledError):
         async with asyncio.timeout(5):
             await lost

@@ -100,7 +100,7 @@ class NatsClient(Client):
         Until Python 3.12 `wait_for` can lose the cancellation by which `close` ends an attempt to
         reconnect; the library would then try for ever, and no event loop could end.
         """
-        if self.is_closed:
+        if self.is_closed and asyncio.current_task() is self._reconnection_task:
             raise asyncio.CancelledError
         await super()._connect_to_server(s)
 
@@ -131,5 +131,5 @@ def frame(
 @lru_cache(maxsize=256)
 def _header(name: str) -> str:
     """A header's line up to its value; what cannot be a header's name spoils the line."""
-    plain = name.strip()  # also of the library's own names, which are members of an Enum
-    return f"{plain}: " if _IN_NAME(plain) else "\0"
+    # Not by an f-string: that shows the name of a member of an enumeration, not its text.
+    return name + ": " if _IN_NAME(name) else "\0"
