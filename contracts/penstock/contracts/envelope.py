@@ -22,7 +22,7 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its offset (RFC 3339): one without would mean another moment elsewhere."""
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A command or an event on its way and at rest.
 
     `subject` is the aggregate's id, `version` the event's position in its aggregate (1 is the

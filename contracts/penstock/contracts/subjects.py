@@ -17,6 +17,7 @@ REPLY = "Penstock-Reply"
 REDRIVEN = "Penstock-Redriven"  # a command that was refused before, to be decided anew
 
 MAX_ID = 256
+_PLAIN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}").fullmatch
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
@@ -25,10 +26,10 @@ def token(id: str) -> str:
 
     Raises InvalidMessage for an empty id, or one of more than 256 characters.
     """
+    if _PLAIN(id):
+        return id
     if not 0 < len(id) <= MAX_ID:
         raise InvalidMessage(f"An id has 1 to {MAX_ID} characters, this one has {len(id)}.")
-    if id.isascii() and id.replace("-", "").replace("_", "").isalnum():
-        return id
     return quote(id, safe="-_").replace(".", "%2E").replace("~", "%7E")
 
 

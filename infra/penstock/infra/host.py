@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -26,6 +27,9 @@ from penstock.infra.streams import provision, wait_for_jetstream
 
 log = logging.getLogger(__name__)
 
+# Views and deciders keep many thousands of states in memory, which every collection looks through:
+# with Python's own thresholds that took a fifth of the time of enqueueing jobs.
+COLLECT = (50_000, 20, 100)
 Build = Callable[[Frame], Service[Any]]
 
 
@@ -48,6 +52,7 @@ class Host:
 
     async def start(self) -> None:
         """Connect, provision, fold, then take commands, then listen."""
+        gc.set_threshold(*COLLECT)
         creds = Path(self.settings.nats_creds) if self.settings.nats_creds else None
         self._bus = await Bus.connect(self._nats_url, prefix=self.settings.prefix, creds=creds)
         await wait_for_jetstream(self._bus)

@@ -20,7 +20,7 @@ from penstock.contracts.envelope import Envelope, encode, invalid, type_of, wrap
 from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, EnqueueJob, Rules
-from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs, JobSpec
+from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs
 from penstock.contracts.subjects import EXPECTED, token
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import publish_batch
@@ -33,11 +33,18 @@ from penstock.jobs.domain import State, decide, evolve
 AT_ONCE = 4  # commands; each is a batch, and the server has room for 50 of them a stream
 ONE_BY_ONE = 32  # jobs of a command that go each by itself, at a time
 
-_decode = msgspec.json.Decoder(JobSpec).decode
+
+class _Id(msgspec.Struct, frozen=True):
+    """What a JobSpec has beyond an EnqueueJob."""
+
+    id: str | None = None
+
+
+_decode = msgspec.json.Decoder(EnqueueJob).decode
+_decode_id = msgspec.json.Decoder(_Id).decode
 _decode_outcome = msgspec.json.Decoder(JobState).decode
 _encode = msgspec.json.Encoder().encode
 _ENQUEUE = str(type_of(EnqueueJob))
-_FIELDS = EnqueueJob.__struct_fields__
 _USUAL = Rules()
 
 
@@ -166,8 +173,9 @@ def _item(command: Envelope, raw: msgspec.Raw, index: int) -> _Item | Enqueued:
     """What one job would be as a command by itself."""
     this = f"{command.id}-{index}"
     try:
-        spec = _decode(raw)
-        id = this if spec.id is None else spec.id
+        data = _decode(raw)
+        given = _decode_id(raw).id
+        id = this if given is None else given
         if id == command.subject:
             raise InvalidMessage(f"{id!r} is the id of all these jobs together; use another one.")
         token(id)
@@ -176,9 +184,7 @@ def _item(command: Envelope, raw: msgspec.Raw, index: int) -> _Item | Enqueued:
         return Enqueued(id=this, problem=refusal.problem())
     except InvalidMessage as refusal:
         return Enqueued(id=id, problem=refusal.problem())
-    data = EnqueueJob(**{name: getattr(spec, name) for name in _FIELDS})
-    own = replace(command, id=this, subject=id, type=_ENQUEUE, data=msgspec.Raw(_encode(data)))
-    return _Item(own, data)
+    return _Item(replace(command, id=this, subject=id, type=_ENQUEUE, data=raw), data)
 
 
 def _is_plain(data: EnqueueJob) -> bool:

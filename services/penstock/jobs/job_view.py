@@ -11,6 +11,7 @@ import msgspec
 from penstock.contracts.answers import Question
 from penstock.contracts.job_state import JobState, ListJobs, QueueDepth
 from penstock.infra.queries import Query
+from penstock.infra.views import rows
 from penstock.infra.views.view import Folded, View
 
 _decode = msgspec.json.Decoder(JobState).decode
@@ -34,9 +35,10 @@ class JobView(View[JobState]):
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> None:
         """See View.fold."""
         last = {f.event.subject: f.state for f in folded}
-        db.executemany(
-            "INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
+        rows.insert(
+            db,
+            "INTO listed",
+            [
                 (
                     job.id,
                     job.name,
@@ -47,12 +49,14 @@ class JobView(View[JobState]):
                     job.created.timestamp(),
                 )
                 for job in last.values()
-            ),
+            ],
+            # The rest never changes: written anew, each of its indexes would be too.
+            then="ON CONFLICT (id) DO UPDATE SET state = excluded.state, run_at = excluded.run_at",
         )
 
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
         """See View.forget."""
-        db.executemany("DELETE FROM listed WHERE id = ?", ((id,) for id in ids))
+        rows.delete(db, "listed WHERE id", ids)
 
 
 def listed(db: apsw.Connection, params: ListJobs) -> list[JobState]:

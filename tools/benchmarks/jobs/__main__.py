@@ -20,6 +20,7 @@ from benchmarks.jobs.figures import Figure, show
 from benchmarks.jobs.latency import pickup, takeover
 from benchmarks.jobs.peers import peers
 
+PEERS_JOBS = 10_000
 PARTS = ("drain", "e2e", "enqueue", "pickup", "takeover")
 NOTES = [
     "One worker process, no-op jobs, full history: queued, started and completed are stored for "
@@ -46,7 +47,9 @@ async def measure(options: argparse.Namespace) -> list[Figure]:
             if "takeover" in options.only:
                 figures += await takeover(there, durability)
         if options.peers:
-            figures += await peers(there, options)
+            figures += await peers(
+                there, options.peers_python, options.redis_server, min(jobs, PEERS_JOBS)
+            )
     return figures
 
 

@@ -17,7 +17,7 @@ from penstock.contracts.errors import Conflict
 from penstock.contracts.subjects import EXPECTED, EXPECTED_SUBJECT, TTL
 from penstock.infra.bus import Stored, StreamError
 from penstock.infra.event_log import WRONG_LAST_SEQUENCE, JetStreamEventLog, Recorded
-from penstock.infra.storing import read
+from penstock.infra.last_messages import LastMessages
 
 KEPT = 30 * 86_400  # seconds that a decision is remembered
 
@@ -45,13 +45,12 @@ class Decisions:
         self._bus = log.bus
         self._subjects = log.bus.subjects
         self._service = log.service
+        self._last = LastMessages(log.bus, log.stream)
 
     async def head(self, command: Envelope) -> Head:
         """The aggregate's last event and the command's earlier answer, both of one moment."""
         event, decision = self._event(command.subject), self._decision(command)
-        request = {"multi_last": [event, decision]}
-        found = await read(self._bus, self._log.stream, request, timeout=self._bus.timeout)
-        stored = {message.subject: message for message in found}
+        stored = await self._last.of(event, decision)
         return Head(_recorded(stored.get(event)), _outcome(stored.get(decision)))
 
     async def record(self, command: Envelope, outcome: Outcome, *, expected: int) -> None:

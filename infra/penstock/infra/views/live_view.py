@@ -6,7 +6,7 @@ It asks and writes as a ReadModel does, whichever file that is in by now. Never 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import UnionType
@@ -55,9 +55,9 @@ class LiveView(Generic[S]):
         """See ReadModel.checkpoint."""
         return self.model.checkpoint
 
-    def state(self, id: str) -> S | None:
-        """See ReadModel.state."""
-        return self.model.state(id)
+    def states(self, ids: Collection[str]) -> dict[str, S]:
+        """See ReadModel.states."""
+        return self.model.states(ids)
 
     def write(self, folded: Sequence[Folded[S] | Ended], sequence: int) -> None:
         """See ReadModel.write."""

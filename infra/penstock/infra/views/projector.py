@@ -205,18 +205,18 @@ class Projector(Generic[S]):
         self._held.remember(id)
 
     def _evolved(self, batch: list[Followed]) -> list[Folded[S] | Ended]:
+        events = [decode(message.data) for message in batch]
         states: dict[str, S | None] = {}
+        states.update(self._model.states({event.subject for event in events if event.version > 1}))
         folded: list[Folded[S] | Ended] = []
-        for message in batch:
-            event = decode(message.data)
+        for message, event in zip(batch, events, strict=True):
             data = unwrap(event)
             id = event.subject
             if isinstance(data, Tombstone):
                 states[id] = None
                 folded.append(Ended(message.sequence, event, data))
                 continue
-            before = states[id] if id in states else self._model.state(id)
-            state = states[id] = self._evolve(before, data, event)
+            state = states[id] = self._evolve(states.get(id), data, event)
             folded.append(Folded(message.sequence, event, data, state))
         return folded
 

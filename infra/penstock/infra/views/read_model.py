@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ import msgspec
 
 from penstock.contracts.lifecycle import Archived, Erased
 from penstock.infra.deciding.snapshots import schema_of
-from penstock.infra.views import held
+from penstock.infra.views import held, rows
 from penstock.infra.views.comparison import Compared, Row
 from penstock.infra.views.files import connect, fingerprint, put_stamp, remove, stamp_of
 from penstock.infra.views.view import Ended, Folded, View
@@ -95,13 +95,14 @@ class ReadModel(Generic[S]):
         """The writing connection: what is done within `with model.writer` commits as one."""
         return self._db
 
-    def state(self, id: str) -> S | None:
-        """The present state of an aggregate, as the writer sees it."""
-        cached = self._states.get(id)
-        if cached is not None:
-            return cached
-        row = self._db.execute("SELECT state FROM aggregate WHERE id = ?", (id,)).fetchone()
-        return self.decode(row[0]) if row else None
+    def states(self, ids: Collection[str]) -> dict[str, S]:
+        """The present states of those aggregates that have one, as the writer sees them."""
+        found = {id: self._states[id] for id in ids if id in self._states}
+        missing = [id for id in ids if id not in found]
+        select = "id, state FROM aggregate WHERE id"
+        for id, body in rows.select(self._db, select, missing):
+            found[id] = self.decode(body)
+        return found
 
     def write(self, folded: Sequence[Folded[S] | Ended], sequence: int) -> None:
         """Commit folded events and the checkpoint `sequence`, all or nothing.
@@ -127,13 +128,15 @@ class ReadModel(Generic[S]):
 
     def _keep(self, folded: Sequence[Folded[S]]) -> None:
         last = {f.event.subject: f for f in folded}
-        self._db.executemany(
-            "INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)",
-            ((id, f.sequence, self._encode(f.state)) for id, f in last.items()),
+        rows.insert(
+            self._db,
+            "INTO aggregate",
+            [(id, f.sequence, self._encode(f.state)) for id, f in last.items()],
+            then="ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence,"
+            " state = excluded.state",
         )
-        self._db.executemany(
-            "INSERT OR IGNORE INTO flow VALUES (?, ?)",
-            ((f.sequence, f.event.correlationid) for f in folded),
+        rows.insert(
+            self._db, "OR IGNORE INTO flow", [(f.sequence, f.event.correlationid) for f in folded]
         )
         self.view.fold(self._db, folded)
 
@@ -141,15 +144,14 @@ class ReadModel(Generic[S]):
         ids = [one.event.subject for one in ended]
         self.view.forget(self._db, ids)
         held.forget(self._db, ids)
-        self._db.executemany("DELETE FROM aggregate WHERE id = ?", ((id,) for id in ids))
-        self._db.executemany(
-            "DELETE FROM flow WHERE sequence = ?",
-            ((sequence,) for one in ended for sequence in one.data.sequences),
-        )
-        self._db.executemany(
-            "INSERT OR IGNORE INTO flow VALUES (?, ?)",
+        rows.delete(self._db, "aggregate WHERE id", ids)
+        sequences = [sequence for one in ended for sequence in one.data.sequences]
+        rows.delete(self._db, "flow WHERE sequence", sequences)
+        rows.insert(
+            self._db,
+            "OR IGNORE INTO flow",
             # Not those that end by themselves: a view made anew later does not know them.
-            ((e.sequence, e.event.correlationid) for e in ended if isinstance(e.data, Erased)),
+            [(e.sequence, e.event.correlationid) for e in ended if isinstance(e.data, Erased)],
         )
         if to := [one.data.ended.timestamp() for one in ended if isinstance(one.data, Archived)]:
             self._db.execute(

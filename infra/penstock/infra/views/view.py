@@ -18,7 +18,7 @@ from penstock.infra.views.comparison import Compared, ordinary_tables
 S = TypeVar("S")
 
 
-class Folded(msgspec.Struct, Generic[S], frozen=True):
+class Folded(msgspec.Struct, Generic[S], frozen=True, gc=False):
     """One event after it was folded: `state` is its aggregate's state then."""
 
     sequence: int
