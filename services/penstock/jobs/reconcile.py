@@ -7,24 +7,21 @@ the fence. Never does anything to a job that is over.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import apsw
 import msgspec
 
-from penstock.contracts.envelope import Envelope, decode, unwrap, wrap
-from penstock.contracts.errors import Conflict, InvalidMessage
+from penstock.contracts.envelope import Envelope, decode, unwrap
+from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobReady, JobReleased, JobStarted
 from penstock.infra.bus import Bus, Stored
 from penstock.infra.deciding.decider import Aggregate, Load
-from penstock.infra.event_log import EventLog
+from penstock.infra.event_log import EventLog, Recorded
 from penstock.infra.views.live_view import LiveView
 from penstock.jobs.dispatch import Dispatch
-
-log = logging.getLogger(__name__)
+from penstock.jobs.giving_back import release
 
 PAGE = 1000
 AT_ONCE = 32
@@ -68,7 +65,7 @@ class Reconciler:
             if self._is_of(await self._item(job.state), job.sequence, job.last):
                 return
             if job.state.state == "processing":
-                job = await self._released(job, job.last)
+                job = await self._released(job, Recorded(job.sequence, job.last))
             if job.last is not None:
                 await self._dispatch.effect(job, job.last)
 
@@ -91,28 +88,12 @@ class Reconciler:
             case _:
                 return _made_for(item) == sequence
 
-    async def _released(self, job: Aggregate[JobState], last: Envelope) -> Aggregate[JobState]:
+    async def _released(self, job: Aggregate[JobState], last: Recorded) -> Aggregate[JobState]:
         """The job given back for its worker, which cannot know that its item is gone."""
-        started = unwrap(last)
+        started = unwrap(last.event)
         if not isinstance(started, JobStarted):
             return job
-        event = wrap(
-            JobReleased(
-                attempt=started.attempt, worker=started.worker, item=started.item, reason=REASON
-            ),
-            id=f"{job.id}:{job.sequence}:restored",
-            subject=job.id,
-            time=datetime.now(UTC),
-            correlationid=last.correlationid,
-            cause=last,
-            actor=last.actor,
-            version=job.version + 1,
-            traceparent=last.traceparent,
-        )
-        try:
-            await self._log.append([event], expected=job.sequence)
-        except Conflict:
-            log.info("job %s went on by itself", job.id)
+        await release(self._log, last, started, "restored", REASON)
         return await self._load(job.id)
 
 
