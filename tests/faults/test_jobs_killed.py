@@ -34,7 +34,7 @@ from support.faults.job_system import NATS, SERVICES, WORKERS, JobSystem
 
 EVERY = 1.0  # seconds between two kills
 MOST = 3000  # jobs a second, at most
-SHORT = 8.0  # seconds that their enqueueing takes at least
+SHORT = 6.0  # seconds that their enqueueing takes at least
 LEASE = 1.0  # seconds, where there are few jobs; else the default of 5
 FEW = 10_000
 SETTLED = 120.0  # seconds that the rest may take once nothing is killed any more

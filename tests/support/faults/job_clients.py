@@ -15,8 +15,8 @@ from support.faults.job_plan import Asked
 
 AGAIN = 0.05  # seconds until a client that was turned away tries again
 LONGEST = 90.0  # seconds until a command must be answered
-LANES = 12  # of which every second enqueues by the many
-MANY = 50  # jobs at once
+LANES = 40  # of which every second enqueues by the many
+MANY = 25  # jobs at once
 
 
 class Clients:

@@ -60,10 +60,12 @@ class Asked(msgspec.Struct, kw_only=True, eq=False):
 def jobs(number: int, chance: random.Random) -> Iterator[Asked]:
     """So many jobs, of which some fail first, some are delayed and some will be cancelled."""
     for n in range(number):
-        delayed = chance.random() < DELAYED
+        cancel = chance.random() < CANCELLED
+        # Half of those are sure to be pending still when they are cancelled.
+        delayed = chance.random() < (0.5 if cancel else DELAYED)
         yield Asked(
             number=n,
             flaky=chance.random() < FLAKY,
             delay=round(chance.uniform(*DELAY), 3) if delayed else 0.0,
-            cancel=chance.random() < CANCELLED,
+            cancel=cancel,
         )
