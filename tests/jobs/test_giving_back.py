@@ -55,7 +55,7 @@ async def test_a_job_that_was_started_with_a_lost_item_is_run_again(
 ) -> None:
     bus = ps.session.bus
     await lose(bus, await running_job(ps, spawn))
-    part = stranded(bus, bus.subjects.stream("work"), instead=give_back, every=SOON)
+    part = stranded(bus, bus.subjects.stream("work"), instead=give_back, soon=SOON)
     await part.start()
     (tmp_path / "go").touch()
     spawn()
@@ -76,7 +76,7 @@ async def test_a_job_that_nobody_started_is_put_back_as_it_is(
     await lose(bus, item)
     assert not await give_back(item)
     (tmp_path / "go").touch()
-    part = stranded(bus, bus.subjects.stream("work"), instead=give_back, every=SOON)
+    part = stranded(bus, bus.subjects.stream("work"), instead=give_back, soon=SOON)
     await part.start()
     spawn()
     assert await ps.jobs.result("waiting", timeout=10) == 1

@@ -14,11 +14,11 @@ from typing import Any
 
 from penstock.contracts.subjects import MSG_ID, REPLY
 from penstock.infra.bus import Bus, Stored
-from penstock.infra.repeated import Repeated
+from penstock.infra.repeated import AfterConnecting, Repeated
 
 log = logging.getLogger(__name__)
 
-LOOK = 10.0  # seconds between two looks
+LOOK, SOON = 10.0, 2.0  # seconds between two looks, and between the first after connecting
 AT_ONCE = 100  # messages that one look finds of a consumer; the others are found later
 Instead = Callable[[Stored], Awaitable[bool]]
 
@@ -30,14 +30,18 @@ def stranded(
     *,
     instead: Instead | None = None,
     every: float = LOOK,
+    soon: float = SOON,
 ) -> Repeated:
     """A part of the service that looks after the consumers of one stream: `consumer`, or all.
 
+    It looks `every` so many seconds, and `soon` after connecting, when the server may be back from
+    a kill.
     `instead` may see to a message in another way than to put it back, and tells whether it did. It
     may be asked again about the same one.
     """
     look = Stranded(bus, stream, consumer, instead).look
-    return Repeated(f"search for lost messages of {stream}", look, every=every, first=every)
+    name = f"search for lost messages of {stream}"
+    return AfterConnecting(name, look, bus=bus, every=every, soon=soon)
 
 
 class Stranded:
