@@ -35,7 +35,7 @@ from support.faults.job_system import NATS, SERVICES, WORKERS, JobSystem
 EVERY = 1.0  # seconds between two kills
 MOST = 3000  # jobs a second, at most
 SHORT = 6.0  # seconds that their enqueueing takes at least
-LEASE = 1.0  # seconds, where there are few jobs; else the default of 5
+LEASE, SHORT_LEASE = 5.0, 1.0  # seconds: as by default, and where there are few jobs
 FEW = 10_000
 SETTLED = 120.0  # seconds that the rest may take once nothing is killed any more
 BUSY = 2.0  # seconds that a busy machine may take longer
@@ -44,6 +44,18 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="kills process groups"),
     pytest.mark.timeout(0),  # each wait has its own bound
 ]
+
+
+@pytest.fixture
+def number(request: pytest.FixtureRequest) -> int:
+    """How many jobs: few in CI, `--jobs` by hand."""
+    return int(request.config.getoption("--jobs"))
+
+
+@pytest.fixture
+def lease(number: int) -> float:
+    """Seconds after which a killed worker loses its jobs."""
+    return SHORT_LEASE if number < FEW else LEASE
 
 
 class Trial:
@@ -168,12 +180,11 @@ class Trial:
 
 
 async def test_every_job_ends_once_and_rightly_whatever_is_killed(
-    tmp_path: Path, request: pytest.FixtureRequest, seed: int
+    tmp_path: Path, number: int, lease: float, seed: int
 ) -> None:
-    number = int(request.config.getoption("--jobs"))
     asked = list(jobs(number, random.Random(seed)))
     print(f"seed {seed} (repeat with --seed {seed})")
-    async with running(JobSystem(tmp_path, lease=LEASE if number < FEW else 5.0)) as (system, ps):
+    async with running(JobSystem(tmp_path, lease=lease)) as (system, ps):
         began = time.monotonic()
         trial = Trial(system, ps, asked, seed)
         await trial.run()
@@ -185,7 +196,6 @@ async def test_every_job_ends_once_and_rightly_whatever_is_killed(
         assert system.killed([NATS]) >= 2
 
 
-@pytest.mark.parametrize("lease", [1.0])
 async def test_jobs_of_a_killed_worker_run_elsewhere_once_its_lease_is_over(
     tmp_path: Path, lease: float
 ) -> None:
