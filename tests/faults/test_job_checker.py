@@ -162,7 +162,9 @@ def test_starts_that_no_failure_asked_for_are_counted() -> None:
 
 def test_a_takeover_lasts_from_the_first_kill_to_the_next_start() -> None:
     log = stories(QUEUED, started(), retrying(DIED), started(1, "worker-2:8"), completed())
-    assert slowest_takeover(log, {"worker-1": [at(1.5), at(2.5), at(3)]}) == 1.5
-    assert slowest_takeover(log, {"worker-2": [at(2.5)]}) == 0
+    kills = {"worker-1": [at(1.5), at(2.5), at(3)], "worker-2": [at(2.5)]}
+    assert slowest_takeover(log, kills, []) == (1.5, 0)
+    assert slowest_takeover(log, kills, [at(3)]) == (0, 1.5)
+    assert slowest_takeover(log, {"worker-2": [at(2.5)]}, []) == (0, 0)
     retried = stories(QUEUED, started(), retrying(FAILED), started(2), completed(2))
-    assert slowest_takeover(retried, {"worker-1": [at(2.5)]}) == 0
+    assert slowest_takeover(retried, kills, []) == (0, 0)

@@ -14,6 +14,7 @@ from support.faults.checker import Violation
 from support.faults.job_plan import Asked
 from support.faults.job_stories import ENDS, Moment, Stories, Story, count
 
+NEAR = timedelta(seconds=10)  # after its kill a server is not at its best yet
 EARLY = timedelta(milliseconds=50)  # that the server's clock and ours may differ
 
 
@@ -36,28 +37,32 @@ def doubly_completed(stories: Stories) -> int:
     return sum(count(story, "completed") > 1 for story in stories.of.values())
 
 
-def slowest_takeover(stories: Stories, kills: Mapping[str, list[datetime]]) -> float:
+def slowest_takeover(
+    stories: Stories, kills: Mapping[str, list[datetime]], server: list[datetime]
+) -> tuple[float, float]:
     """Seconds, at most, from the kill of a worker until a job that it ran was started again.
 
+    The second figure is of those during which, or shortly before, the `server` was killed too.
     `kills` are those of each worker, by the name before the colon; 0.0 if no job lost its worker.
     """
-    gaps = [
-        (again.time - killed).total_seconds()
-        for story in stories.of.values()
-        for start, again in pairwise(m for m in story if m.name == "started")
-        for killed in _first_between(kills.get(start.worker.partition(":")[0], []), start, again)
-        if _lost_between(story, start, again)
-    ]
-    return max(gaps, default=0.0)
+    slowest = [0.0, 0.0]
+    for story in stories.of.values():
+        for start, again in pairwise(m for m in story if m.name == "started"):
+            killed = _first_between(kills.get(start.worker.partition(":")[0], []), start, again)
+            if killed and _lost_between(story, start, again):
+                with_server = any(start.time - NEAR < kill < again.time for kill in server)
+                seconds = (again.time - killed).total_seconds()
+                slowest[with_server] = max(slowest[with_server], seconds)
+    return slowest[0], slowest[1]
 
 
-def _first_between(kills: list[datetime], start: Moment, again: Moment) -> list[datetime]:
-    return [kill for kill in kills if start.time < kill < again.time][:1]
+def _first_between(kills: list[datetime], start: Moment, again: Moment) -> datetime | None:
+    return next((kill for kill in kills if start.time < kill < again.time), None)
 
 
 def _lost_between(story: Story, start: Moment, again: Moment) -> bool:
     between = [m for m in story if start.sequence < m.sequence < again.sequence]
-    return not between or any(moment.lost for moment in between)
+    return not between or any(m.lost or m.name == "released" for m in between)
 
 
 def _job(asked: Asked, story: Story) -> Iterator[Violation]:
