@@ -17,6 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rounds", type=int, help="how often a fault test injects its fault (each has its default)"
     )
+    parser.addoption(
+        "--jobs", type=int, default=3000, help="how many jobs the fault test of jobs enqueues"
+    )
     parser.addoption("--seed", type=int, help="repeats what a fault test did by chance")
 
 

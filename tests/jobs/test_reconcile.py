@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from penstock.client import Penstock
-from penstock.contracts.jobs import Backoff
+from penstock.contracts.envelope import wrap
+from penstock.contracts.jobs import Backoff, JobLogged, LogLine
 from penstock.infra.bus import Bus
+from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.restored import RESTORED, UNSETTLED, marks
 from penstock.infra.streams import provision
 from penstock.infra.testing import running_system
@@ -119,3 +122,43 @@ async def test_nothing_is_done_without_a_restore(
         async with running_system(nats_url, prefix, tmp_path, BUILDERS) as host:
             assert not host.problems()["jobs"]
             assert await stored(ps, "work") == 0
+
+
+async def test_a_job_whose_handler_said_something_is_given_back_too(
+    nats_url: str, prefix: str, tmp_path: Path, spawn: Spawn
+) -> None:
+    async with Penstock(nats_url, prefix=prefix) as ps:
+        bus = ps.session.bus
+        async with running_system(nats_url, prefix, tmp_path, BUILDERS):
+            program = spawn()
+            await ps.jobs.enqueue("wait", id="running")
+            async for job in ps.jobs.watch("running"):
+                if job.state == "processing":
+                    break
+            program.send(signal.SIGKILL)
+            program.wait()
+        await say_something(bus, "running")
+        await lose_items_and_timers(bus)
+        await metadata(bus, **marks("r"))
+        (tmp_path / "go").touch()
+        async with running_system(nats_url, prefix, tmp_path, BUILDERS):
+            spawn()
+            await ps.jobs.result("running", timeout=15)
+            running = await event_names(ps, "running")
+            assert running == ["queued", "started", "logged", "released", "started", "completed"]
+
+
+async def say_something(bus: Bus, id: str) -> None:
+    """Store a line that the handler said."""
+    log = JetStreamEventLog(bus, "jobs")
+    last = (await log.load(id)).events[-1]
+    line = LogLine(time=datetime.now(UTC), message="here we go")
+    event = wrap(
+        JobLogged(attempt=1, lines=(line,)),
+        id="said",
+        subject=id,
+        time=line.time,
+        correlationid="c",
+        version=last.event.version + 1,
+    )
+    await log.append([event], expected=last.sequence)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from penstock.contracts.errors import PenstockError
+from penstock.infra.bus import Bus
 
 log = logging.getLogger(__name__)
+
+HURRIED = 4  # turns that come sooner
 
 
 class Repeated:
@@ -53,4 +57,50 @@ class Repeated:
             except Exception:
                 log.exception("%s has ended", self._name)
                 raise
-            await asyncio.sleep(self._every)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._every)
+
+
+class AfterConnecting(Repeated):
+    """The same, and some times every `soon` seconds after it began or `bus` connected again."""
+
+    def __init__(
+        self,
+        name: str,
+        look: Callable[[], Awaitable[object]],
+        *,
+        bus: Bus,
+        every: float,
+        soon: float,
+    ) -> None:
+        super().__init__(name, look, every=every, first=soon)
+        self._bus = bus
+        self._soon = soon
+        self._hurried = HURRIED
+        self._connected = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin."""
+        self._bus.listeners.add(self._hurry)
+        await super().start()
+
+    async def stop(self) -> None:
+        """End."""
+        self._bus.listeners.discard(self._hurry)
+        await super().stop()
+
+    def _hurry(self) -> None:
+        self._hurried = HURRIED
+        self._connected.set()
+
+    async def _pause(self) -> None:
+        self._connected.clear()
+        if self._hurried:
+            self._hurried -= 1
+            await asyncio.sleep(self._soon)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._every):
+                await self._connected.wait()

@@ -7,24 +7,21 @@ the fence. Never does anything to a job that is over.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 
 import apsw
 import msgspec
 
-from penstock.contracts.envelope import Envelope, decode, unwrap, wrap
-from penstock.contracts.errors import Conflict, InvalidMessage
+from penstock.contracts.envelope import decode, unwrap
+from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobReady, JobReleased, JobStarted
 from penstock.infra.bus import Bus, Stored
-from penstock.infra.deciding.decider import Aggregate, Load
-from penstock.infra.event_log import EventLog
+from penstock.infra.deciding.decider import Load
+from penstock.infra.event_log import EventLog, Recorded
 from penstock.infra.views.live_view import LiveView
 from penstock.jobs.dispatch import Dispatch
-
-log = logging.getLogger(__name__)
+from penstock.jobs.giving_back import release, standing
 
 PAGE = 1000
 AT_ONCE = 32
@@ -65,10 +62,15 @@ class Reconciler:
             job = await self._load(id)
             if job.state is None or job.last is None or job.state.is_over:
                 return
-            if self._is_of(await self._item(job.state), job.sequence, job.last):
-                return
+            history: Sequence[Recorded] = (Recorded(job.sequence, job.last),)
             if job.state.state == "processing":
-                job = await self._released(job, job.last)
+                history = (await self._log.load(id)).events
+            who = standing(history)
+            if self._is_of(await self._item(job.state), job.sequence, who):
+                return
+            if isinstance(who, JobStarted):
+                await release(self._log, history[-1], who, "restored", REASON)
+                job = await self._load(id)
             if job.last is not None:
                 await self._dispatch.effect(job, job.last)
 
@@ -78,42 +80,18 @@ class Reconciler:
         found = await self._bus.direct_get(stream, {"last_by_subj": subject})
         return found[0] if found else None
 
-    def _is_of(self, item: Stored | None, sequence: int, last: Envelope) -> bool:
-        """Whether `item` lets the job go on whose last event is `last`, at `sequence`.
+    def _is_of(self, item: Stored | None, sequence: int, who: msgspec.Struct | None) -> bool:
+        """Whether `item` lets the job go on whose last event is at `sequence`; see `standing`.
 
         It does if it was made for that event, or if it is the one that its worker held.
         """
         if item is None:
             return False
-        match unwrap(last):
+        match who:
             case JobStarted(item=held) | JobReleased(item=held) if held == item.sequence:
                 return True
             case _:
                 return _made_for(item) == sequence
-
-    async def _released(self, job: Aggregate[JobState], last: Envelope) -> Aggregate[JobState]:
-        """The job given back for its worker, which cannot know that its item is gone."""
-        started = unwrap(last)
-        if not isinstance(started, JobStarted):
-            return job
-        event = wrap(
-            JobReleased(
-                attempt=started.attempt, worker=started.worker, item=started.item, reason=REASON
-            ),
-            id=f"{job.id}:{job.sequence}:restored",
-            subject=job.id,
-            time=datetime.now(UTC),
-            correlationid=last.correlationid,
-            cause=last,
-            actor=last.actor,
-            version=job.version + 1,
-            traceparent=last.traceparent,
-        )
-        try:
-            await self._log.append([event], expected=job.sequence)
-        except Conflict:
-            log.info("job %s went on by itself", job.id)
-        return await self._load(job.id)
 
 
 def _unfinished(db: apsw.Connection, after: str) -> list[str]:

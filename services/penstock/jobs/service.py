@@ -12,6 +12,7 @@ from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.effects import Effects
+from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.views import QUERIES, JobsView
 
@@ -41,8 +42,9 @@ def build(frame: Frame) -> Service[State]:
     )
     service.reconcile = reconciler.run
     stream = frame.bus.subjects.stream
+    give_back = GivingBack(service.log, service.decider.load, dispatch)
     service.parts += [
-        stranded(frame.bus, stream("work")),
+        stranded(frame.bus, stream("work"), instead=give_back),
         stranded(frame.bus, stream("sched"), DUE),
     ]
     return service

@@ -11,6 +11,7 @@ from nats.errors import TimeoutError as NothingCame
 from penstock.infra.bus import Bus
 from penstock.infra.consuming.consumers import ensure_consumer
 from penstock.infra.consuming.stranded import stranded
+from support.proxy import Proxy
 
 SOON = 0.1
 QUEUE = "QUEUE"
@@ -49,7 +50,7 @@ async def taken(bus: Bus, stream: str, count: int) -> list[bytes]:
 
 async def test_what_the_server_lost_sight_of_is_delivered_once(bus: Bus, stream: str) -> None:
     await lose(bus, stream, 2)
-    part = stranded(bus, stream, every=SOON)
+    part = stranded(bus, stream, every=SOON, soon=SOON)
     await part.start()
     assert sorted(await taken(bus, stream, 3)) == [b"0", b"1", b"2"]
     await asyncio.sleep(4 * SOON)
@@ -70,7 +71,7 @@ async def test_what_waits_or_is_in_hand_is_left_alone(bus: Bus, stream: str) -> 
     subscription = await bus.js.pull_subscribe_bind("a", stream)
     [first, second] = await subscription.fetch(2, timeout=5)
     await second.ack_sync()
-    part = stranded(bus, stream, every=SOON)
+    part = stranded(bus, stream, every=SOON, soon=SOON)
     await part.start()
     await asyncio.sleep(6 * SOON)
     await part.stop()
@@ -82,7 +83,7 @@ async def test_what_waits_or_is_in_hand_is_left_alone(bus: Bus, stream: str) -> 
 
 async def test_two_instances_put_a_message_back_once(bus: Bus, stream: str) -> None:
     await lose(bus, stream, 1)
-    parts = [stranded(bus, stream, "a", every=SOON) for _ in range(2)]
+    parts = [stranded(bus, stream, "a", every=SOON, soon=SOON) for _ in range(2)]
     await asyncio.gather(*(part.start() for part in parts))
     assert sorted(await taken(bus, stream, 3)) == [b"0", b"1", b"2"]
     await asyncio.gather(*(part.stop() for part in parts))
@@ -91,8 +92,22 @@ async def test_two_instances_put_a_message_back_once(bus: Bus, stream: str) -> N
 
 async def test_another_consumers_messages_are_not_its_own(bus: Bus, stream: str) -> None:
     await lose(bus, stream, 3)
-    part = stranded(bus, stream, "another", every=SOON)
+    part = stranded(bus, stream, "another", every=SOON, soon=SOON)
     await part.start()
     await asyncio.sleep(6 * SOON)
     await part.stop()
     assert (await bus.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"] == 3
+
+
+async def test_after_a_lost_connection_it_is_looked_for_soon(
+    bus: Bus, cut_bus: Bus, proxy: Proxy, stream: str
+) -> None:
+    part = stranded(cut_bus, stream, every=3600, soon=SOON)
+    await part.start()
+    await asyncio.sleep(8 * SOON)  # the looks after its start are over
+    await lose(bus, stream, 3)
+    await asyncio.sleep(4 * SOON)
+    assert (await bus.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"] == 3
+    proxy.cut()
+    assert sorted(await taken(bus, stream, 3)) == [b"0", b"1", b"2"]
+    await part.stop()

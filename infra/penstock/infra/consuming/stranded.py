@@ -9,24 +9,39 @@ place: it stands where its consumer has everything behind it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from penstock.contracts.subjects import MSG_ID, REPLY
 from penstock.infra.bus import Bus, Stored
-from penstock.infra.repeated import Repeated
+from penstock.infra.repeated import AfterConnecting, Repeated
 
 log = logging.getLogger(__name__)
 
-LOOK = 10.0  # seconds between two looks
+LOOK, SOON = 10.0, 2.0  # seconds between two looks, and between the first after connecting
 AT_ONCE = 100  # messages that one look finds of a consumer; the others are found later
+Instead = Callable[[Stored], Awaitable[bool]]
 
 
 def stranded(
-    bus: Bus, stream: str, consumer: str | None = None, *, every: float = LOOK
+    bus: Bus,
+    stream: str,
+    consumer: str | None = None,
+    *,
+    instead: Instead | None = None,
+    every: float = LOOK,
+    soon: float = SOON,
 ) -> Repeated:
-    """A part of the service that looks after the consumers of one stream: `consumer`, or all."""
-    look = Stranded(bus, stream, consumer).look
-    return Repeated(f"search for lost messages of {stream}", look, every=every, first=every)
+    """A part of the service that looks after the consumers of one stream: `consumer`, or all.
+
+    It looks `every` so many seconds, and `soon` after connecting, when the server may be back from
+    a kill.
+    `instead` may see to a message in another way than to put it back, and tells whether it did. It
+    may be asked again about the same one.
+    """
+    look = Stranded(bus, stream, consumer, instead).look
+    name = f"search for lost messages of {stream}"
+    return AfterConnecting(name, look, bus=bus, every=every, soon=soon)
 
 
 class Stranded:
@@ -36,10 +51,17 @@ class Stranded:
     removed a moment later. It may be handled twice, as any message. Several instances may look.
     """
 
-    def __init__(self, bus: Bus, stream: str, consumer: str | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        consumer: str | None = None,
+        instead: Instead | None = None,
+    ) -> None:
         self._bus = bus
         self._stream = stream
         self._consumer = consumer
+        self._instead = instead
         self._seen: set[int] = set()
 
     async def look(self) -> None:
@@ -75,8 +97,12 @@ class Stranded:
         self._seen = {message.sequence for message in found}
         for message in again:
             log.warning("%s: the server lost sight of %s", self._stream, message.subject)
-            kept = {name: message.headers[name] for name in (REPLY,) if name in message.headers}
-            # By its place: several instances put it back once, and once more if it is lost again.
-            headers = {**kept, MSG_ID: f"stranded:{self._stream}:{message.sequence}"}
-            await self._bus.publish_acked(message.subject, message.data, headers)
+            if self._instead is None or not await self._instead(message):
+                await self._publish(message)
             await self._bus.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": message.sequence})
+
+    async def _publish(self, message: Stored) -> None:
+        kept = {name: message.headers[name] for name in (REPLY,) if name in message.headers}
+        # By its place: several instances put it back once, and once more if it is lost again.
+        headers = {**kept, MSG_ID: f"stranded:{self._stream}:{message.sequence}"}
+        await self._bus.publish_acked(message.subject, message.data, headers)
