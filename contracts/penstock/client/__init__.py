@@ -25,6 +25,7 @@ from penstock.contracts.jobs import Backoff
 from penstock.contracts.jobs_bulk import Enqueued, JobSpec
 from penstock.contracts.notifications import Inbox, InboxItem, Notification
 from penstock.contracts.progress import ProgressState
+from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.search import SearchDocument, SearchHit, SearchHits, SearchQuery
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "PermanentFailure",
     "ProgressState",
     "Refused",
+    "ScheduleState",
     "SearchDocument",
     "SearchHit",
     "SearchHits",
