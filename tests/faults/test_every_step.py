@@ -37,6 +37,7 @@ from penstock.contracts.jobs import (
     DiscardJob,
     EnqueueJob,
     FailJob,
+    JobDue,
     JobError,
     RedriveJob,
     Rules,
@@ -54,6 +55,15 @@ from penstock.contracts.progress import (
     FailProgress,
     UpdateProgress,
 )
+from penstock.contracts.schedules import (
+    DeleteSchedule,
+    JobTemplate,
+    PauseSchedule,
+    PutSchedule,
+    ResumeSchedule,
+    Timing,
+    TriggerSchedule,
+)
 from penstock.contracts.search import DeleteDocument, IndexDocument
 from penstock.contracts.subjects import SERVICES, token
 from penstock.exports.documents import Documents
@@ -66,6 +76,7 @@ from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
 from penstock.infra.settings import Settings
 from penstock.infra.streams import provision
+from penstock.jobs.schedule_runner import ScheduleRunner
 from support.dying import Died, MortalBus, living
 from support.streams import everything
 
@@ -90,6 +101,7 @@ many = EnqueueJobs(
         )
     )
 )
+put_schedule = PutSchedule(job=JobTemplate(name="greet"), timing=Timing(cron="@yearly"))
 put = PutDocument(document=TALK)
 index = IndexDocument(content="straw into gold")
 erase = {service: ERASE[service](reason="asked for") for service in SERVICES}
@@ -114,6 +126,16 @@ CASES: dict[str, list[Step]] = {
     "redrive": [("ID", enqueue), ("ID", fail), ("ID", RedriveJob())],
     "discard": [("ID", enqueue), ("ID", fail), ("ID", DiscardJob())],
     "settle": [("ID", enqueue), ("ID", SettleJob())],
+    "put a schedule": [("schedule:ID", put_schedule)],
+    "pause": [("schedule:ID", put_schedule), ("schedule:ID", PauseSchedule())],
+    "resume": [
+        ("schedule:ID", put_schedule),
+        ("schedule:ID", PauseSchedule()),
+        ("schedule:ID", ResumeSchedule()),
+    ],
+    "trigger": [("schedule:ID", put_schedule), ("schedule:ID", TriggerSchedule())],
+    "delete a schedule": [("schedule:ID", put_schedule), ("schedule:ID", DeleteSchedule())],
+    "erase a schedule": [("schedule:ID", put_schedule), ("schedule:ID", erase["jobs"])],
     "send": [("user:ID", SendNotification(content={"text": "hi"}))],
     "broadcast": [("channel:ID", Broadcast(content={"text": "hi"}))],
     "mark read": [
@@ -284,6 +306,20 @@ async def let_go(services: dict[str, Service[Any]], change: Envelope) -> Any:
     return [plain(outcome.data) for outcome in outcomes]
 
 
+async def tick(services: dict[str, Service[Any]], put: Envelope) -> Any:
+    """The timer of a schedule that was put goes off."""
+    jobs = services["jobs"]
+    runner = ScheduleRunner(jobs.bus, jobs.log, jobs.decider.load, jobs.decider.handle)
+    [first] = (await jobs.log.load(put.subject, after=0)).events[:1]
+    await runner.due(put.subject, JobDue(sequence=first.sequence))
+    return plain(msgspec.json.encode((await jobs.decider.load(put.subject)).state))
+
+
+async def scheduled(instances: Instances, id: str) -> Envelope:
+    await answer(instances.other, put := named(CASES["put a schedule"][0], id, 0))
+    return put
+
+
 async def requested(instances: Instances, id: str) -> Envelope:
     for number, step in enumerate(CASES["request"]):
         await answer(instances.other, named(step, id, number))
@@ -296,7 +332,11 @@ async def changed(_: Instances, id: str) -> Envelope:
     return wrap(change, id=f"change-{id}", subject=id, time=TIME, correlationid="f")
 
 
-OTHERS = {"render": (requested, render), "let go": (changed, let_go)}
+OTHERS = {
+    "render": (requested, render),
+    "let go": (changed, let_go),
+    "tick": (scheduled, tick),
+}
 BEGUN = "penstock.exports.started.v1"  # an export may be begun again; it ends once
 
 
