@@ -61,8 +61,10 @@ from penstock.contracts.schedules import (
     PauseSchedule,
     PutSchedule,
     ResumeSchedule,
+    ScheduleTicked,
     Timing,
     TriggerSchedule,
+    tick_id,
 )
 from penstock.contracts.search import DeleteDocument, IndexDocument
 from penstock.contracts.subjects import SERVICES, token
@@ -309,10 +311,14 @@ async def let_go(services: dict[str, Service[Any]], change: Envelope) -> Any:
 async def tick(services: dict[str, Service[Any]], put: Envelope) -> Any:
     """The timer of a schedule that was put goes off."""
     jobs = services["jobs"]
-    runner = ScheduleRunner(jobs.bus, jobs.log, jobs.decider.load, jobs.decider.handle)
-    [first] = (await jobs.log.load(put.subject, after=0)).events[:1]
-    await runner.due(put.subject, JobDue(sequence=first.sequence))
+    first = (await jobs.log.load(put.subject)).events[0]
+    await runner(services).due(put.subject, JobDue(sequence=first.sequence))
     return plain(msgspec.json.encode((await jobs.decider.load(put.subject)).state))
+
+
+def runner(services: dict[str, Service[Any]]) -> ScheduleRunner:
+    jobs = services["jobs"]
+    return ScheduleRunner(jobs.bus, jobs.log, jobs.decider.load, jobs.decider.handle)
 
 
 async def scheduled(instances: Instances, id: str) -> Envelope:
@@ -367,6 +373,41 @@ async def test_a_crash_of_those_that_work_off_events_changes_nothing(
         assert got == whole, f"ends otherwise after a crash before send {sends}"
         assert sum(effect.values()) == sum(stored.values()), f"differs before send {sends}"
         sends += 1
+    assert sends > 3
+
+
+async def timer_goes_off(instances: Instances, put: Envelope) -> None:
+    """The one that is set now: perhaps of the next tick, before the one in hand comes again."""
+    bus = instances.bus
+    request = {"last_by_subj": bus.subjects.timer("jobs", put.subject)}
+    [timer] = await bus.direct_get(bus.subjects.stream("sched"), request)
+    await runner(instances.other).due(put.subject, unwrap(decode(timer.data)))
+
+
+async def command_comes(instances: Instances, put: Envelope) -> None:
+    pause = named((put.subject, PauseSchedule()), put.id, 1)
+    await answer(instances.other, pause)
+
+
+@pytest.mark.parametrize("then", [timer_goes_off, command_comes])
+async def test_a_tick_that_a_crash_left_is_finished_by_whatever_comes_next(
+    instances: Instances, then: Callable[[Instances, Envelope], Awaitable[None]]
+) -> None:
+    log = instances.other["jobs"].log
+    died, sends = True, 0
+    while died:
+        put = await scheduled(instances, f"r-{sends}")
+        with living(sends) as life:
+            try:
+                await tick(instances.mortal, put)
+            except Died:
+                assert life.died
+        await then(instances, put)
+        events = [unwrap(record.event) for record in (await log.load(put.subject)).events]
+        for at in (at for data in events if isinstance(data, ScheduleTicked) for at in data.run):
+            job = await log.load(tick_id(f"r-{sends}", at))
+            assert len(job.events) == 1, f"after a crash before send {sends}"
+        died, sends = life.died, sends + 1
     assert sends > 3
 
 
