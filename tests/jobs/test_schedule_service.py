@@ -17,6 +17,8 @@ from penstock.contracts.schedules import ScheduleState, schedule_id, tick_id
 from penstock.infra.dead_letters.office import DeadLetterOffice
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
+from penstock.jobs.schedule_overdue import Overdue
+from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.service import build
 from support.workers import event_names, stored
 
@@ -177,6 +179,22 @@ async def test_http_lists_and_shows_schedules(ps: Penstock, system: Host) -> Non
         shown = await get("/jobs/schedules/often?next=3")
         assert (shown["schedule"]["name"], len(shown["next_runs"])) == ("often", 3)
         assert (await get("/jobs/schedule:often"))["type"] == "schedule"
+
+
+async def test_a_schedule_whose_timer_was_lost_is_found_and_goes_on(
+    ps: Penstock, system: Host
+) -> None:
+    put = await ps.schedules.put("pulse", "beat", every=1)
+    bus = ps.session.bus
+    await bus.api(f"STREAM.PURGE.{bus.subjects.stream('sched')}")
+    [jobs] = system.services
+    runner = ScheduleRunner(jobs.bus, jobs.log, jobs.decider.load, jobs.decider.handle)
+    overdue = Overdue(lambda: jobs.model, runner.reconcile, late=0.0)
+    async with asyncio.timeout(10):
+        while (await ps.schedules.get("pulse")).next == put.next:
+            await overdue.look()
+            await asyncio.sleep(0.05)
+    await ran(ps, "pulse", 2)
 
 
 @pytest.mark.parametrize(("missed", "jobs"), [("latest", 1), ("all", 2)])

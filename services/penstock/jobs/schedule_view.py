@@ -29,9 +29,11 @@ class ScheduleView(View[ScheduleState]):
     """One row for each schedule that is not deleted."""
 
     schema = """
-    CREATE TABLE schedule (id TEXT PRIMARY KEY, name TEXT NOT NULL, paused INTEGER NOT NULL)
-        WITHOUT ROWID;
+    CREATE TABLE schedule (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, paused INTEGER NOT NULL, next REAL
+    ) WITHOUT ROWID;
     CREATE INDEX schedule_by_name ON schedule (name);
+    CREATE INDEX schedule_by_next ON schedule (next) WHERE next IS NOT NULL;
     """
 
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[ScheduleState]]) -> None:
@@ -39,8 +41,12 @@ class ScheduleView(View[ScheduleState]):
         last = {one.event.subject: one.state for one in folded}
         self.forget(db, [id for id, state in last.items() if state.deleted])
         db.executemany(
-            "INSERT OR REPLACE INTO schedule VALUES (?, ?, ?)",
-            ((id, state.name, state.paused) for id, state in last.items() if not state.deleted),
+            "INSERT OR REPLACE INTO schedule VALUES (?, ?, ?, ?)",
+            (
+                (id, state.name, state.paused, state.next.timestamp() if state.next else None)
+                for id, state in last.items()
+                if not state.deleted
+            ),
         )
 
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
@@ -74,6 +80,12 @@ def shown(db: apsw.Connection, params: ShowSchedule) -> ShownSchedule:
 def ids(db: apsw.Connection, after: str) -> list[str]:
     """The schedules that are not deleted, a page behind the id `after`."""
     rows = db.execute("SELECT id FROM schedule WHERE id > ? ORDER BY id LIMIT 1000", (after,))
+    return [id for (id,) in rows]
+
+
+def overdue(db: apsw.Connection, before: float) -> list[str]:
+    """Schedules whose next tick was before a Unix time, the oldest hundred."""
+    rows = db.execute("SELECT id FROM schedule WHERE next < ? ORDER BY next LIMIT 100", (before,))
     return [id for (id,) in rows]
 
 

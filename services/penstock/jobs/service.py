@@ -15,6 +15,7 @@ from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.effects import Effect, Effects
 from penstock.jobs.reconcile import Reconciler
+from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.views import QUERIES, JobsView
 
@@ -51,5 +52,6 @@ def build(frame: Frame) -> Service[State]:
     service.parts += [
         stranded(frame.bus, stream("work")),
         stranded(frame.bus, stream("sched"), DUE),
+        Overdue(lambda: service.model, schedules.reconcile).part(),
     ]
     return service
