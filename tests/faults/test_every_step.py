@@ -37,6 +37,7 @@ from penstock.contracts.jobs import (
     DiscardJob,
     EnqueueJob,
     FailJob,
+    JobDue,
     JobError,
     RedriveJob,
     Rules,
@@ -54,6 +55,17 @@ from penstock.contracts.progress import (
     FailProgress,
     UpdateProgress,
 )
+from penstock.contracts.schedules import (
+    DeleteSchedule,
+    JobTemplate,
+    PauseSchedule,
+    PutSchedule,
+    ResumeSchedule,
+    ScheduleTicked,
+    Timing,
+    TriggerSchedule,
+    tick_id,
+)
 from penstock.contracts.search import DeleteDocument, IndexDocument
 from penstock.contracts.subjects import SERVICES, token
 from penstock.exports.documents import Documents
@@ -66,6 +78,7 @@ from penstock.infra.sender import Sender
 from penstock.infra.service import Frame, Service
 from penstock.infra.settings import Settings
 from penstock.infra.streams import provision
+from penstock.jobs.schedule_runner import ScheduleRunner
 from support.dying import Died, MortalBus, living
 from support.streams import everything
 
@@ -90,6 +103,7 @@ many = EnqueueJobs(
         )
     )
 )
+put_schedule = PutSchedule(job=JobTemplate(name="greet"), timing=Timing(cron="@yearly"))
 put = PutDocument(document=TALK)
 index = IndexDocument(content="straw into gold")
 erase = {service: ERASE[service](reason="asked for") for service in SERVICES}
@@ -114,6 +128,16 @@ CASES: dict[str, list[Step]] = {
     "redrive": [("ID", enqueue), ("ID", fail), ("ID", RedriveJob())],
     "discard": [("ID", enqueue), ("ID", fail), ("ID", DiscardJob())],
     "settle": [("ID", enqueue), ("ID", SettleJob())],
+    "put a schedule": [("schedule:ID", put_schedule)],
+    "pause": [("schedule:ID", put_schedule), ("schedule:ID", PauseSchedule())],
+    "resume": [
+        ("schedule:ID", put_schedule),
+        ("schedule:ID", PauseSchedule()),
+        ("schedule:ID", ResumeSchedule()),
+    ],
+    "trigger": [("schedule:ID", put_schedule), ("schedule:ID", TriggerSchedule())],
+    "delete a schedule": [("schedule:ID", put_schedule), ("schedule:ID", DeleteSchedule())],
+    "erase a schedule": [("schedule:ID", put_schedule), ("schedule:ID", erase["jobs"])],
     "send": [("user:ID", SendNotification(content={"text": "hi"}))],
     "broadcast": [("channel:ID", Broadcast(content={"text": "hi"}))],
     "mark read": [
@@ -284,6 +308,24 @@ async def let_go(services: dict[str, Service[Any]], change: Envelope) -> Any:
     return [plain(outcome.data) for outcome in outcomes]
 
 
+async def tick(services: dict[str, Service[Any]], put: Envelope) -> Any:
+    """The timer of a schedule that was put goes off."""
+    jobs = services["jobs"]
+    first = (await jobs.log.load(put.subject)).events[0]
+    await runner(services).due(put.subject, JobDue(sequence=first.sequence))
+    return plain(msgspec.json.encode((await jobs.decider.load(put.subject)).state))
+
+
+def runner(services: dict[str, Service[Any]]) -> ScheduleRunner:
+    jobs = services["jobs"]
+    return ScheduleRunner(jobs.bus, jobs.log, jobs.decider.load, jobs.decider.handle)
+
+
+async def scheduled(instances: Instances, id: str) -> Envelope:
+    await answer(instances.other, put := named(CASES["put a schedule"][0], id, 0))
+    return put
+
+
 async def requested(instances: Instances, id: str) -> Envelope:
     for number, step in enumerate(CASES["request"]):
         await answer(instances.other, named(step, id, number))
@@ -296,7 +338,11 @@ async def changed(_: Instances, id: str) -> Envelope:
     return wrap(change, id=f"change-{id}", subject=id, time=TIME, correlationid="f")
 
 
-OTHERS = {"render": (requested, render), "let go": (changed, let_go)}
+OTHERS = {
+    "render": (requested, render),
+    "let go": (changed, let_go),
+    "tick": (scheduled, tick),
+}
 BEGUN = "penstock.exports.started.v1"  # an export may be begun again; it ends once
 
 
@@ -327,6 +373,41 @@ async def test_a_crash_of_those_that_work_off_events_changes_nothing(
         assert got == whole, f"ends otherwise after a crash before send {sends}"
         assert sum(effect.values()) == sum(stored.values()), f"differs before send {sends}"
         sends += 1
+    assert sends > 3
+
+
+async def timer_goes_off(instances: Instances, put: Envelope) -> None:
+    """The one that is set now: perhaps of the next tick, before the one in hand comes again."""
+    bus = instances.bus
+    request = {"last_by_subj": bus.subjects.timer("jobs", put.subject)}
+    [timer] = await bus.direct_get(bus.subjects.stream("sched"), request)
+    await runner(instances.other).due(put.subject, unwrap(decode(timer.data)))
+
+
+async def command_comes(instances: Instances, put: Envelope) -> None:
+    pause = named((put.subject, PauseSchedule()), put.id, 1)
+    await answer(instances.other, pause)
+
+
+@pytest.mark.parametrize("then", [timer_goes_off, command_comes])
+async def test_a_tick_that_a_crash_left_is_finished_by_whatever_comes_next(
+    instances: Instances, then: Callable[[Instances, Envelope], Awaitable[None]]
+) -> None:
+    log = instances.other["jobs"].log
+    died, sends = True, 0
+    while died:
+        put = await scheduled(instances, f"r-{sends}")
+        with living(sends) as life:
+            try:
+                await tick(instances.mortal, put)
+            except Died:
+                assert life.died
+        await then(instances, put)
+        events = [unwrap(record.event) for record in (await log.load(put.subject)).events]
+        for at in (at for data in events if isinstance(data, ScheduleTicked) for at in data.run):
+            job = await log.load(tick_id(f"r-{sends}", at))
+            assert len(job.events) == 1, f"after a crash before send {sends}"
+        died, sends = life.died, sends + 1
     assert sends > 3
 
 

@@ -36,6 +36,7 @@ from penstock.contracts.jobs import Backoff
 from penstock.contracts.jobs_bulk import Enqueued, JobSpec
 from penstock.contracts.notifications import Inbox, InboxItem, Notification
 from penstock.contracts.progress import ProgressState
+from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.search import SearchDocument, SearchHit, SearchHits, SearchQuery
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "ProgressState",
     "Refused",
     "RetryPolicy",
+    "ScheduleState",
     "SearchDocument",
     "SearchHit",
     "SearchHits",

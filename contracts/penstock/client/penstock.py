@@ -14,6 +14,7 @@ from penstock.client.exports import Exports
 from penstock.client.jobs import Jobs
 from penstock.client.notifications import Notifications
 from penstock.client.progress import Progress
+from penstock.client.schedules import Schedules
 from penstock.client.search import Search
 from penstock.client.session import Session, caused_by, present_cause
 from penstock.contracts.answers import FlowOf, HistoryEntry
@@ -64,6 +65,7 @@ class Penstock:
         self.session = Session(self._bus, actor=self._actor, timeout=self._timeout)
         self.progress = Progress(self.session)
         self.jobs = Jobs(self.session)
+        self.schedules = Schedules(self.session)
         self.notifications = Notifications(self.session, self._http_url or target.http_url)
         self.search = Search(self.session)
         self.exports = Exports(self.session)

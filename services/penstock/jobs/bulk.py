@@ -54,7 +54,7 @@ class _Item(msgspec.Struct):
     command: Envelope
     data: EnqueueJob
     event: Envelope | None = None
-    state: JobState | None = None
+    state: State | None = None
     enqueued: Enqueued | None = None
 
 

@@ -13,11 +13,12 @@ import msgspec
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import InvalidMessage, Refused
 from penstock.contracts.job_state import JobState
+from penstock.contracts.schedules import ScheduleState
 from penstock.infra.deciding.decider import Context
-from penstock.jobs import job
+from penstock.jobs import job, schedule
 
-State = JobState
-FINAL = job.FINAL
+State = JobState | ScheduleState
+FINAL = (*job.FINAL, "deleted")
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -41,7 +42,16 @@ JOB = Kind(
     evolve=job.evolve,
     finished=job.finished,
 )
-KINDS = (JOB,)
+SCHEDULE = Kind(
+    prefix="schedule:",
+    state=ScheduleState,
+    commands=get_args(schedule.Command),
+    events=get_args(schedule.Event),
+    decide=schedule.decide,
+    evolve=schedule.evolve,
+    finished=schedule.finished,
+)
+KINDS = (JOB, SCHEDULE)
 _OF = {message: kind for kind in KINDS for message in (*kind.commands, *kind.events)}
 _BY_STATE = {kind.state: kind for kind in KINDS}
 PREFIXES = ("queue:", "gate:", "schedule:", "workflow:")

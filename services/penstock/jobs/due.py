@@ -1,4 +1,4 @@
-"""Takes the timers of jobs whose time has come, and offers those jobs to workers.
+"""Takes the timers whose time has come: offers jobs to workers, and hands on those of other kinds.
 
 Never changes a job: a timer that comes late finds that the job has moved on, and does nothing.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from nats.aio.msg import Msg
 
@@ -33,14 +35,26 @@ AT_ONCE = 64
 RETRY = 1.0  # seconds until it is tried again here
 TRIES = 5  # deliveries of a timer that raises something unforeseen
 
+OnDue = Callable[[str, JobDue], Awaitable[None]]
+
 
 class DueJobs:
-    """A part of the service; several instances share the due timers."""
+    """A part of the service; several instances share the due timers.
 
-    def __init__(self, bus: Bus, load: Load[JobState], dispatch: Dispatch) -> None:
+    `by_prefix` has who is told of the timers of other kinds of aggregates, by their ids' prefix.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        load: Load[Any],
+        dispatch: Dispatch,
+        by_prefix: Mapping[str, OnDue] = {},
+    ) -> None:
         self._bus = bus
         self._load = load
         self._dispatch = dispatch
+        self._by_prefix = by_prefix
         self._timers = Timers(bus, SERVICE)
         self._in_hand = InHand(bus)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +114,7 @@ class DueJobs:
 
     async def _offer_or_bury(self, msg: Msg) -> None:
         try:
-            await self._offer(msg)
+            await self._hand_on(msg)
         except (Unavailable, StreamError):
             raise
         except Exception as error:
@@ -110,12 +124,16 @@ class DueJobs:
             log.exception("the timer %s is given up", msg.subject)
             await bury_delivery(self._bus, SERVICE, msg, error, kind="timer")
 
-    async def _offer(self, msg: Msg) -> None:
-        """Offer the job of a due message if it still waits for it."""
+    async def _hand_on(self, msg: Msg) -> None:
         message = decode(msg.data)
-        due: JobDue = unwrap(message)
-        job = await self._load(message.subject)
+        id, due = message.subject, unwrap(message)
+        kind, colon, _ = id.partition(":")
+        await self._by_prefix.get(kind + colon, self._offer)(id, due)
+
+    async def _offer(self, id: str, due: JobDue) -> None:
+        """Offer the job of a due message if it still waits for it."""
+        job = await self._load(id)
         if 0 < job.sequence < due.sequence:
             raise Unavailable("The replica that was asked for the job's events lags behind.")
-        if job.sequence == due.sequence and job.state is not None and job.last is not None:
+        if job.sequence == due.sequence and job.last and isinstance(job.state, JobState):
             await self._dispatch.offer(job.state, job.last, ready(job.state, job.sequence))

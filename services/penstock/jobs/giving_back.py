@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from penstock.contracts.envelope import unwrap, wrap
 from penstock.contracts.errors import Conflict, Unavailable
-from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobCheckpointed, JobLogged, JobReleased, JobStarted
 from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Stored
@@ -31,7 +31,7 @@ class GivingBack:
     the one that the job was started with: the job would never go on.
     """
 
-    def __init__(self, event_log: EventLog, load: Load[JobState], dispatch: Dispatch) -> None:
+    def __init__(self, event_log: EventLog, load: Load[Any], dispatch: Dispatch) -> None:
         self._log = event_log
         self._load = load
         self._dispatch = dispatch

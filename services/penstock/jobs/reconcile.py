@@ -7,7 +7,8 @@ the fence. Never does anything to a job that is over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import apsw
 import msgspec
@@ -20,11 +21,14 @@ from penstock.infra.bus import Bus, Stored
 from penstock.infra.deciding.decider import Load
 from penstock.infra.event_log import EventLog, Recorded
 from penstock.infra.views.live_view import LiveView
+from penstock.jobs import schedule_view
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.giving_back import release, standing
+from penstock.jobs.schedule_runner import ScheduleRunner
 
 PAGE = 1000
 AT_ONCE = 32
+Page = Callable[[apsw.Connection, str], list[str]]  # the ids behind one
 REASON = "Its work item was not in the backup that was restored."
 
 
@@ -36,43 +40,54 @@ class Reconciler:
         self,
         bus: Bus,
         event_log: EventLog,
-        model: Callable[[], LiveView[JobState]],
-        load: Load[JobState],
+        model: Callable[[], LiveView[Any]],
+        load: Load[Any],
         dispatch: Dispatch,
+        schedules: ScheduleRunner,
     ) -> None:
         self._bus = bus
         self._log = event_log
         self._model = model
         self._load = load
         self._dispatch = dispatch
+        self._schedules = schedules
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
-        """See that every job that is not over can go on. Raises Unavailable or StreamError."""
+        """See that every job that is not over can go on, and every schedule. Raises Unavailable or
+        StreamError.
+        """
+        await self._each(_unfinished, self._one)
+        await self._each(schedule_view.ids, self._schedules.reconcile)
+
+    async def _each(self, page: Page, settle: Callable[[str], Awaitable[None]]) -> None:
+        async def bounded(id: str) -> None:
+            async with self._slots:
+                await settle(id)
+
         after = ""
         while True:
-            _, ids = await self._model().read(_unfinished, after)
+            _, ids = await self._model().read(page, after)
             if not ids:
                 return
-            await asyncio.gather(*map(self._one, ids))
+            await asyncio.gather(*map(bounded, ids))
             after = ids[-1]
 
     async def _one(self, id: str) -> None:
-        async with self._slots:
+        job = await self._load(id)
+        if job.state is None or job.last is None or job.state.is_over:
+            return
+        history: Sequence[Recorded] = (Recorded(job.sequence, job.last),)
+        if job.state.state == "processing":
+            history = (await self._log.load(id)).events
+        who = standing(history)
+        if self._is_of(await self._item(job.state), job.sequence, who):
+            return
+        if isinstance(who, JobStarted):
+            await release(self._log, history[-1], who, "restored", REASON)
             job = await self._load(id)
-            if job.state is None or job.last is None or job.state.is_over:
-                return
-            history: Sequence[Recorded] = (Recorded(job.sequence, job.last),)
-            if job.state.state == "processing":
-                history = (await self._log.load(id)).events
-            who = standing(history)
-            if self._is_of(await self._item(job.state), job.sequence, who):
-                return
-            if isinstance(who, JobStarted):
-                await release(self._log, history[-1], who, "restored", REASON)
-                job = await self._load(id)
-            if job.last is not None:
-                await self._dispatch.effect(job, job.last)
+        if job.last is not None:
+            await self._dispatch.effect(job, job.last)
 
     async def _item(self, state: JobState) -> Stored | None:
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)

@@ -5,22 +5,27 @@ from __future__ import annotations
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE
 from penstock.contracts.jobs_bulk import EnqueueJobs
+from penstock.contracts.schedules import PREFIX as SCHEDULE
+from penstock.contracts.schedules import ScheduleState
 from penstock.infra.consuming.stranded import stranded
 from penstock.infra.service import Frame, Service
 from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
-from penstock.jobs.effects import Effects
+from penstock.jobs.effects import Effect, Effects
 from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.reconcile import Reconciler
+from penstock.jobs.schedule_overdue import Overdue
+from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.views import QUERIES, JobsView
 
 
 def build(frame: Frame) -> Service[State]:
     """The jobs service, yet to be started."""
     dispatch = Dispatch(frame.bus)
-    service = Service(
+    effects: dict[type, Effect] = {JobState: dispatch.effect}
+    service: Service[State] = Service(
         frame,
         SERVICE,
         state=State,
@@ -30,15 +35,18 @@ def build(frame: Frame) -> Service[State]:
         final=FINAL,
         view=JobsView(),
         queries=QUERIES,
-        effect=Effects({JobState: dispatch.effect}),
+        effect=Effects(effects),
     )
+    decider = service.decider
+    schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
+    effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
     service.removals.append(dispatch.remove)
-    service.own[EnqueueJobs] = BulkEnqueue(frame.bus, service.decider, dispatch)
-    due = DueJobs(frame.bus, service.decider.load, dispatch)
+    service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch)
+    due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due})
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)
     reconciler = Reconciler(
-        frame.bus, service.log, lambda: service.model, service.decider.load, dispatch
+        frame.bus, service.log, lambda: service.model, decider.load, dispatch, schedules
     )
     service.reconcile = reconciler.run
     stream = frame.bus.subjects.stream
@@ -46,5 +54,6 @@ def build(frame: Frame) -> Service[State]:
     service.parts += [
         stranded(frame.bus, stream("work"), instead=give_back),
         stranded(frame.bus, stream("sched"), DUE),
+        Overdue(lambda: service.model, schedules.reconcile).part(),
     ]
     return service

@@ -8,9 +8,10 @@ from typing import Any
 import apsw
 
 from penstock.contracts.job_state import JobState
+from penstock.contracts.schedules import ScheduleState
 from penstock.infra.queries import Query
 from penstock.infra.views.view import Folded, View
-from penstock.jobs import job_view
+from penstock.jobs import job_view, schedule_view
 from penstock.jobs.domain import State
 
 
@@ -18,7 +19,10 @@ class JobsView(View[State]):
     """Hands each event to the view of its aggregate's kind, by the type of the state."""
 
     def __init__(self) -> None:
-        self._by_state: Mapping[type, View[Any]] = {JobState: job_view.JobView()}
+        self._by_state: Mapping[type, View[Any]] = {
+            JobState: job_view.JobView(),
+            ScheduleState: schedule_view.ScheduleView(),
+        }
         self.schema = "".join(view.schema for view in self._by_state.values())
 
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[State]]) -> None:
@@ -38,4 +42,4 @@ class JobsView(View[State]):
             view.release(db)
 
 
-QUERIES: list[Query[Any]] = [*job_view.QUERIES]
+QUERIES: list[Query[Any]] = [*job_view.QUERIES, *schedule_view.QUERIES]
