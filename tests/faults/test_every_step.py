@@ -68,6 +68,13 @@ from penstock.contracts.schedules import (
 )
 from penstock.contracts.search import DeleteDocument, IndexDocument
 from penstock.contracts.subjects import SERVICES, token
+from penstock.contracts.workflows import (
+    AdvanceWorkflow,
+    CancelWorkflow,
+    RestartWorkflow,
+    StartWorkflow,
+)
+from penstock.contracts.workflows import Step as Stage
 from penstock.exports.documents import Documents
 from penstock.exports.exporter import Exporter
 from penstock.exports.histories import Histories
@@ -108,6 +115,9 @@ put = PutDocument(document=TALK)
 index = IndexDocument(content="straw into gold")
 erase = {service: ERASE[service](reason="asked for") for service in SERVICES}
 
+two = StartWorkflow(steps=(Stage(key="a", name="a"), Stage(key="b", name="b", after=("a",))))
+lost = AdvanceWorkflow(job="ID.a", how="failed", error="boom")
+
 Step = tuple[str, msgspec.Struct]  # the aggregate, ID standing for the run's own, and a command
 CASES: dict[str, list[Step]] = {
     "create": [("ID", create)],
@@ -138,6 +148,19 @@ CASES: dict[str, list[Step]] = {
     "trigger": [("schedule:ID", put_schedule), ("schedule:ID", TriggerSchedule())],
     "delete a schedule": [("schedule:ID", put_schedule), ("schedule:ID", DeleteSchedule())],
     "erase a schedule": [("schedule:ID", put_schedule), ("schedule:ID", erase["jobs"])],
+    "start a workflow": [("workflow:ID", two)],
+    "end a step": [
+        ("workflow:ID", two),
+        ("workflow:ID", msgspec.structs.replace(lost, how="completed")),
+    ],
+    "fail a step": [("workflow:ID", two), ("workflow:ID", lost)],
+    "cancel a workflow": [("workflow:ID", two), ("workflow:ID", CancelWorkflow())],
+    "restart a workflow": [
+        ("workflow:ID", two),
+        ("workflow:ID", lost),
+        ("workflow:ID", RestartWorkflow()),
+    ],
+    "cancel a job of a workflow": [("workflow:ID", two), ("ID.a", CancelJob())],
     "send": [("user:ID", SendNotification(content={"text": "hi"}))],
     "broadcast": [("channel:ID", Broadcast(content={"text": "hi"}))],
     "mark read": [
@@ -199,7 +222,7 @@ def _services(bus: Bus, directory: Path) -> dict[str, Service[Any]]:
 
 def named(step: Step, id: str, number: int) -> Envelope:
     subject, data = step
-    text = msgspec.json.encode(data).replace(b'"ID"', msgspec.json.encode(id))
+    text = msgspec.json.encode(data).replace(b'"ID', b'"' + id.encode())
     return wrap(
         msgspec.json.decode(text, type=type(data)),
         id=f"{id}-c{number}",

@@ -14,6 +14,7 @@ from penstock.client.worker.policy import (
 )
 from penstock.client.worker.registry import Handlers
 from penstock.client.worker.worker import Worker
+from penstock.client.workflow_steps import INDEX, PREVIOUS, Flow, Item, Result, chain, group, step
 from penstock.contracts.answers import HistoryEntry
 from penstock.contracts.errors import (
     Archived,
@@ -38,8 +39,12 @@ from penstock.contracts.notifications import Inbox, InboxItem, Notification
 from penstock.contracts.progress import ProgressState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.search import SearchDocument, SearchHit, SearchHits, SearchQuery
+from penstock.contracts.workflow_state import WorkflowState
+from penstock.contracts.workflows import Step
 
 __all__ = [
+    "INDEX",
+    "PREVIOUS",
     "Archived",
     "Backoff",
     "Conflict",
@@ -48,11 +53,13 @@ __all__ = [
     "Enqueued",
     "Erased",
     "ExportFailed",
+    "Flow",
     "Handlers",
     "HistoryEntry",
     "Inbox",
     "InboxItem",
     "InvalidMessage",
+    "Item",
     "JobContext",
     "JobFailed",
     "JobSpec",
@@ -65,6 +72,7 @@ __all__ = [
     "PermanentFailure",
     "ProgressState",
     "Refused",
+    "Result",
     "RetryPolicy",
     "ScheduleState",
     "SearchDocument",
@@ -73,12 +81,17 @@ __all__ = [
     "SearchQuery",
     "Segment",
     "Snooze",
+    "Step",
     "Timeout",
     "TooLarge",
     "Unavailable",
     "Worker",
+    "WorkflowState",
+    "chain",
     "dead",
     "discard",
+    "group",
     "retry",
     "snooze",
+    "step",
 ]

@@ -17,6 +17,7 @@ from penstock.client.progress import Progress
 from penstock.client.schedules import Schedules
 from penstock.client.search import Search
 from penstock.client.session import Session, caused_by, present_cause
+from penstock.client.workflows import Workflows
 from penstock.contracts.answers import FlowOf, HistoryEntry
 from penstock.contracts.errors import Unavailable
 from penstock.contracts.subjects import SERVICES
@@ -66,6 +67,7 @@ class Penstock:
         self.progress = Progress(self.session)
         self.jobs = Jobs(self.session)
         self.schedules = Schedules(self.session)
+        self.workflows = Workflows(self.session)
         self.notifications = Notifications(self.session, self._http_url or target.http_url)
         self.search = Search(self.session)
         self.exports = Exports(self.session)

@@ -23,6 +23,7 @@ from penstock.cli import (
     serve,
     up,
     verify,
+    workflows,
 )
 from penstock.contracts.errors import PenstockError
 from penstock.infra.settings import read_settings
@@ -36,6 +37,7 @@ COMMANDS = (
     erase,
     dead,
     schedules,
+    workflows,
     rebuild,
     verify,
     backup,

@@ -102,7 +102,9 @@ class BulkEnqueue:
                 item.enqueued = Enqueued(id=item.command.subject, problem=refusal.problem())
                 continue
             item.event = _event(item.command, data, now)
-            item.state = evolve(None, data, item.event)
+            queued = evolve(None, data, item.event)
+            assert isinstance(queued, JobState)
+            item.state = queued
 
     # -- all in one --------------------------------------------------------------------------
 

@@ -14,10 +14,11 @@ from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import InvalidMessage, Refused
 from penstock.contracts.job_state import JobState
 from penstock.contracts.schedules import ScheduleState
+from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.deciding.decider import Context
-from penstock.jobs import job, schedule
+from penstock.jobs import job, schedule, workflow
 
-State = JobState | ScheduleState
+State = JobState | ScheduleState | WorkflowState
 FINAL = (*job.FINAL, "deleted")
 
 
@@ -51,7 +52,16 @@ SCHEDULE = Kind(
     evolve=schedule.evolve,
     finished=schedule.finished,
 )
-KINDS = (JOB, SCHEDULE)
+WORKFLOW = Kind(
+    prefix="workflow:",
+    state=WorkflowState,
+    commands=get_args(workflow.Command),
+    events=get_args(workflow.Event),
+    decide=workflow.decide,
+    evolve=workflow.evolve,
+    finished=workflow.finished,
+)
+KINDS = (JOB, SCHEDULE, WORKFLOW)
 _OF = {message: kind for kind in KINDS for message in (*kind.commands, *kind.events)}
 _BY_STATE = {kind.state: kind for kind in KINDS}
 PREFIXES = ("queue:", "gate:", "schedule:", "workflow:")

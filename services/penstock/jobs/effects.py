@@ -15,6 +15,16 @@ from penstock.jobs.domain import State
 Effect = Callable[[Aggregate[Any], Envelope], Awaitable[None]]
 
 
+def in_turn(*effects: Effect) -> Effect:
+    """One effect that is all of these, one after the other."""
+
+    async def effect(aggregate: Aggregate[Any], command: Envelope) -> None:
+        for each in effects:
+            await each(aggregate, command)
+
+    return effect
+
+
 class Effects:
     """`by_state` has the effect of each kind of aggregate, by the type of its state."""
 

@@ -146,6 +146,9 @@ def _cancel(state: JobState, command: CancelJob) -> Sequence[Event]:
 
 
 def _redrive(state: JobState, command: RedriveJob) -> Sequence[Event]:
+    if state.is_over and state.origin and state.origin.workflow:
+        workflow = state.origin.workflow
+        raise Refused(f"The job {state.id!r} is of {workflow!r}; restart that instead.")
     if state.state == "completed":
         raise Refused(
             f"The job {state.id!r} is completed; `penstock jobs rerun` makes a new one of it."
@@ -192,7 +195,13 @@ def ready(state: JobState, sequence: int) -> JobReady:
         timeout=state.rules.timeout,
         expires_at=state.expires_at,
         checkpoint=state.checkpoint,
+        settle=needs_settling(state),
     )
+
+
+def needs_settling(state: JobState) -> bool:
+    """Whether somebody waits for its start and end: see `JobReady.settle`."""
+    return state.origin is not None and state.origin.workflow is not None
 
 
 def evolve(state: JobState | None, event: Event, envelope: Envelope) -> JobState:

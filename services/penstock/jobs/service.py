@@ -7,18 +7,20 @@ from penstock.contracts.jobs import SERVICE
 from penstock.contracts.jobs_bulk import EnqueueJobs
 from penstock.contracts.schedules import PREFIX as SCHEDULE
 from penstock.contracts.schedules import ScheduleState
+from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.consuming.stranded import stranded
 from penstock.infra.service import Frame, Service
 from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
-from penstock.jobs.effects import Effect, Effects
+from penstock.jobs.effects import Effect, Effects, in_turn
 from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.views import QUERIES, JobsView
+from penstock.jobs.workflow_effects import WorkflowEffects
 
 
 def build(frame: Frame) -> Service[State]:
@@ -40,6 +42,9 @@ def build(frame: Frame) -> Service[State]:
     decider = service.decider
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
+    workflows = WorkflowEffects(frame.bus, decider.load, decider.handle)
+    effects[WorkflowState] = workflows.effect
+    effects[JobState] = in_turn(dispatch.effect, workflows.tell)
     service.removals.append(dispatch.remove)
     service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch)
     due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due})

@@ -9,9 +9,10 @@ import apsw
 
 from penstock.contracts.job_state import JobState
 from penstock.contracts.schedules import ScheduleState
+from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.queries import Query
 from penstock.infra.views.view import Folded, View
-from penstock.jobs import job_view, schedule_view
+from penstock.jobs import job_view, schedule_view, workflow_view
 from penstock.jobs.domain import State
 
 
@@ -22,6 +23,7 @@ class JobsView(View[State]):
         self._by_state: Mapping[type, View[Any]] = {
             JobState: job_view.JobView(),
             ScheduleState: schedule_view.ScheduleView(),
+            WorkflowState: workflow_view.WorkflowView(),
         }
         self.schema = "".join(view.schema for view in self._by_state.values())
 
@@ -42,4 +44,8 @@ class JobsView(View[State]):
             view.release(db)
 
 
-QUERIES: list[Query[Any]] = [*job_view.QUERIES, *schedule_view.QUERIES]
+QUERIES: list[Query[Any]] = [
+    *job_view.QUERIES,
+    *schedule_view.QUERIES,
+    *workflow_view.QUERIES,
+]

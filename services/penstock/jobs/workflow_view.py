@@ -1,0 +1,64 @@
+"""Lists of workflows; each one's state is kept by the frame. Never decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from penstock.contracts.workflow_state import ListWorkflows, WorkflowState
+from penstock.infra.queries import Query
+from penstock.infra.views.view import Folded, View
+
+_decode = msgspec.json.Decoder(WorkflowState).decode
+
+
+class WorkflowView(View[WorkflowState]):
+    """One row for each workflow."""
+
+    schema = """
+    CREATE TABLE workflow (
+        id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX workflow_by_time ON workflow (created, id);
+    CREATE INDEX workflow_by_state ON workflow (state, created, id);
+    """
+
+    def fold(self, db: apsw.Connection, folded: Sequence[Folded[WorkflowState]]) -> None:
+        """See View.fold."""
+        last = {f.event.subject: f.state for f in folded}
+        db.executemany(
+            "INSERT OR REPLACE INTO workflow VALUES (?, ?, ?)",
+            ((one.id, one.state, one.created.timestamp()) for one in last.values()),
+        )
+
+    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
+        """See View.forget."""
+        db.executemany("DELETE FROM workflow WHERE id = ?", ((id,) for id in ids))
+
+
+def listed(db: apsw.Connection, params: ListWorkflows) -> list[WorkflowState]:
+    """Newest first; `before` is the id of the last one of the page before."""
+    rows = db.execute(
+        """SELECT aggregate.state FROM workflow JOIN aggregate USING (id)
+           WHERE (:state IS NULL OR workflow.state = :state)
+             AND (:before IS NULL
+                  OR (created, id) < (SELECT created, id FROM workflow WHERE id = :before))
+           ORDER BY created DESC, id DESC LIMIT :limit""",
+        {"state": params.state, "before": params.before, "limit": params.limit},
+    )
+    return [_decode(body) for (body,) in rows]
+
+
+QUERIES: list[Query[Any]] = [
+    Query(
+        name="workflows",
+        path="/jobs/workflows",
+        params=ListWorkflows,
+        returns=list[WorkflowState],
+        read=listed,
+        summary="Workflows by state, newest first",
+    ),
+]
