@@ -82,7 +82,7 @@ class WorkflowEffects:
             size=len(result) if isinstance(result, list) else None,
             error=state.error.message if state.error else state.reason,
         )
-        await self._post(told, state.origin.workflow, f"{job.id}:{job.sequence}:advance", last)
+        await self._post(told, state.origin.workflow, f"{last.id}:advance", last)
 
     # -- enqueueing ----------------------------------------------------------------------------
 
