@@ -183,6 +183,11 @@ def test_steps_that_cannot_run_are_refused_with_a_sentence(
         Given(*steps)
 
 
+def test_a_workflow_without_steps_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="no steps"):
+        Given().when(StartWorkflow(steps=()))
+
+
 def test_too_many_steps_or_elements_are_refused() -> None:
     with pytest.raises(TooLarge, match="1001 steps"):
         Given(*(step(f"s{n}") for n in range(1001)))

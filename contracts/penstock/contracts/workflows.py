@@ -65,7 +65,7 @@ class StartWorkflow(Message, frozen=True, kw_only=True):
     Once a step fails, "stop" cancels the others, and "continue" runs what does not depend on it.
     """
 
-    steps: Annotated[tuple[Step, ...], msgspec.Meta(min_length=1)]
+    steps: tuple[Step, ...]
     on_failure: OnFailure = "stop"
     metadata: dict[str, Any] = {}
     tags: tuple[str, ...] = ()

@@ -17,6 +17,8 @@ from penstock.contracts.workflows import MAX_ELEMENTS, MAX_STEPS, StartWorkflow,
 def check(command: StartWorkflow) -> None:
     """Raise InvalidMessage or TooLarge if the steps do not make a workflow."""
     steps = command.steps
+    if not steps:
+        raise InvalidMessage("The workflow has no steps; give it at least one.")
     if len(steps) > MAX_STEPS:
         raise TooLarge(f"The workflow has {len(steps)} steps and may have {MAX_STEPS}.")
     if (size := len(msgspec.json.encode(command))) > MAX_INLINE:
