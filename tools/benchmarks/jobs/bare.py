@@ -23,6 +23,7 @@ from penstock.infra.commit import publish_batch
 from penstock.infra.consuming.consumers import ACK, ensure_consumer
 
 GROUP, PULLS = 400, 4
+AT_ONCE = 8  # groups
 
 
 def _event(data: object, job: str, version: int) -> Envelope:
@@ -44,6 +45,7 @@ class _Loop:
         self._bus = bus
         self._left = count
         self._group: list[Msg] = []
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self.done = asyncio.get_running_loop().create_future()
 
@@ -66,6 +68,10 @@ class _Loop:
             self.done.set_result(None)
 
     async def _work(self, group: list[Msg]) -> None:
+        async with self._slots:
+            await self._answer(group)
+
+    async def _answer(self, group: list[Msg]) -> None:
         items = [decode(msg.data) for msg in group]
         ready: list[JobReady] = [unwrap(item) for item in items]
         ids = [item.subject for item in items]
