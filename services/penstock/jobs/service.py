@@ -8,6 +8,7 @@ from penstock.contracts.jobs_bulk import EnqueueJobs
 from penstock.contracts.schedules import PREFIX as SCHEDULE
 from penstock.contracts.schedules import ScheduleState
 from penstock.infra.consuming.stranded import stranded
+from penstock.infra.objects import Objects
 from penstock.infra.service import Frame, Service
 from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dispatch import Dispatch
@@ -16,6 +17,7 @@ from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.effects import Effect, Effects
 from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.reconcile import Reconciler
+from penstock.jobs.results import Results
 from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.views import QUERIES, JobsView
@@ -40,7 +42,7 @@ def build(frame: Frame) -> Service[State]:
     decider = service.decider
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
-    service.removals.append(dispatch.remove)
+    service.removals += [dispatch.remove, Results(Objects(frame.bus)).remove]
     service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch)
     due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due})
     service.watchdog.watch(due.durable(), "due job")
