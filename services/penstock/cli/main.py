@@ -23,6 +23,7 @@ from penstock.cli import (
     serve,
     up,
     verify,
+    worker,
 )
 from penstock.contracts.errors import PenstockError
 from penstock.infra.settings import read_settings
@@ -30,6 +31,7 @@ from penstock.infra.settings import read_settings
 COMMANDS = (
     up,
     serve,
+    worker,
     demo,
     history,
     flow,
