@@ -12,7 +12,7 @@ from penstock.infra.bus import Bus, StreamError
 
 SCHEDULE = "Nats-Schedule"
 TARGET = "Nats-Schedule-Target"
-GONE = (10037, 10057)  # there is no such message any more
+GONE = (10037, 10043, 10057)  # there is no such message any more
 
 
 class Timers:
