@@ -74,13 +74,17 @@ async def test_a_cancelled_timer_does_not_arrive(timers: Timers, due: Due) -> No
     assert await due("a") is None
 
 
-async def test_a_due_message_that_was_taken_goes_and_a_later_one_stays(
+async def test_a_due_message_that_was_taken_goes_and_no_other(
     timers: Timers, due: Due, bus: Bus
 ) -> None:
     await timers.set("a", after(0), b"first")
     first = await awaited(due, "a")
     await bus.publish_acked(bus.subjects.due("jobs", "a"), b"second")
-    await timers.taken("a", first.sequence)
+    await timers.taken(first.sequence)
+    assert (await awaited(due, "a")).data == b"second"
+    again = await bus.publish_acked(bus.subjects.due("jobs", "a"), b"first, put back")
+    await timers.taken(again.seq)
+    await timers.taken(again.seq)
     assert (await awaited(due, "a")).data == b"second"
     await timers.cancel("a")
     assert await due("a") is None

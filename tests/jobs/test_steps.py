@@ -29,14 +29,16 @@ async def work_item(ps: Penstock, job: JobState) -> int:
     return item.sequence
 
 
-async def left(ps: Penstock, job: JobState, *events: msgspec.Struct) -> None:
+async def left(
+    ps: Penstock, job: JobState, *events: msgspec.Struct, delivery: str = "dead"
+) -> None:
     """Store what a worker had stored when it died."""
     log = JetStreamEventLog(ps.session.bus, "jobs", durability="os")
     sequence = (await log.load(job.id)).sequence
     for version, data in enumerate(events, 2):
         event = wrap(
             data,
-            id=f"dead:{version}",
+            id=f"{delivery}:{version}",
             subject=job.id,
             time=datetime.now(UTC),
             correlationid=job.correlationid,
@@ -137,3 +139,22 @@ async def test_a_job_held_under_another_item_is_not_taken_over(
     await start()
     await nothing_left(ps)
     assert await event_names(ps, job.id) == ["queued", "started"]
+
+
+async def test_no_delivery_writes_under_the_name_of_another_of_the_same_count(
+    ps: Penstock, job: JobState, new_worker: NewWorker, serve: Serve
+) -> None:
+    """A killed server counts deliveries anew, and a worker's name may come again."""
+    item = await work_item(ps, job)
+    worker = new_worker(name="twin")
+
+    @worker.register_handler("step")
+    async def step() -> str:
+        return "done"
+
+    first = f"{job.id}:twin:{item}.1"
+    await left(ps, job, JobStarted(attempt=1, worker="twin", item=item), delivery=first)
+    await serve(worker)
+    assert (await over(ps, job)).result == "done"
+    events = (await JetStreamEventLog(ps.session.bus, "jobs").load(job.id)).events
+    assert [r.event.id for r in events if r.event.id.startswith(f"{first}:")] == [f"{first}:2"]

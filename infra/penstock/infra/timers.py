@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from penstock.infra.bus import Bus
+from penstock.infra.bus import Bus, StreamError
 
 SCHEDULE = "Nats-Schedule"
 TARGET = "Nats-Schedule-Target"
+GONE = (10037, 10043, 10057)  # there is no such message any more
 
 
 class Timers:
@@ -39,9 +40,19 @@ class Timers:
         await self._purge(self._bus.subjects.timer(self._service, id))
         await self._purge(self._bus.subjects.due(self._service, id))
 
-    async def taken(self, id: str, sequence: int) -> None:
-        """The due message at `sequence` did its work; a later one of the same id stays."""
-        await self._purge(self._bus.subjects.due(self._service, id), seq=sequence + 1)
+    async def taken(self, sequence: int) -> None:
+        """The due message at `sequence` did its work: remove it and no other one of its id.
 
-    async def _purge(self, subject: str, **until: int) -> None:
-        await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": subject, **until})
+        One that the server had lost sight of was put back behind those that came after it, so that
+        what stands before is not always older.
+        """
+        try:
+            await self._bus.api(
+                f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence, "no_erase": True}
+            )
+        except StreamError as error:
+            if error.err_code not in GONE:
+                raise
+
+    async def _purge(self, subject: str) -> None:
+        await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})

@@ -16,7 +16,6 @@ from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobDue
-from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.consuming.consumers import ACK, delivery, lane_config, nak_after
 from penstock.infra.consuming.durables import Durable
@@ -107,8 +106,7 @@ class DueJobs:
         """Offer the job, remove the message, and only then acknowledge it."""
         try:
             await self._offer_or_bury(msg)
-            id = untoken(msg.subject.rpartition(".")[2])
-            await self._timers.taken(id, delivery(msg.reply).sequence)
+            await self._timers.taken(delivery(msg.reply).sequence)
             await self._bus.publish(msg.reply, ACK)
         except Exception as error:  # noqa: BLE001 - it comes again, and at last is a dead letter
             log.warning("a due job waits: %s: %s", type(error).__name__, error)

@@ -107,7 +107,8 @@ class Attempt:
         self, station: Station, handler: Handler, work: Envelope, ready: JobReady, reply: str
     ) -> None:
         item = delivery(reply)
-        this = f"{work.subject}:{station.worker}:{item.sequence}.{item.count}"
+        # Not its count: a server that was killed counts the same deliveries once more.
+        this = f"{work.subject}:{station.worker}:{item.sequence}.{random.getrandbits(64):x}"
         self._station = station
         self._handler = handler
         self._work = work
