@@ -224,11 +224,15 @@ class LogLine(Message, frozen=True, kw_only=True):
 
 @event(SERVICE, "logged")
 class JobLogged(Message, frozen=True, kw_only=True):
-    """What the handler said since the last of these; `dropped` lines were too many to keep."""
+    """What the handler said since the last of these; `dropped` lines were too many to keep.
+
+    With `progress` the job has a progress under its own id from here on, which ends with it.
+    """
 
     attempt: int
-    lines: tuple[LogLine, ...]
+    lines: tuple[LogLine, ...] = ()
     dropped: int = 0
+    progress: bool = False
 
 
 @event(SERVICE, "released")
@@ -245,7 +249,7 @@ class JobReleased(Message, frozen=True, kw_only=True):
 class JobCompleted(Message, frozen=True, kw_only=True):
     """The handler returned `result`, or what is `stored` in the object store under that name.
 
-    `progress` is set if the attempt reported progress, which ends with the job.
+    `progress` is set if the job has a progress, which ends with it.
     """
 
     attempt: int
@@ -310,6 +314,7 @@ class JobReady(Message, frozen=True, kw_only=True):
     expires_at: Time | None = None
     checkpoint: Any = None
     settle: bool = False
+    progress: bool = False
 
 
 @event(SERVICE, "due")

@@ -21,7 +21,9 @@ from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
 from penstock.infra.storing import REPLY
 from penstock.infra.timers import Timers
+from penstock.jobs.expiry import Expiry
 from penstock.jobs.job import Offer, Wait, Withdraw, next_step
+from penstock.jobs.progress import EndsOfProgress
 
 
 class Dispatch:
@@ -31,11 +33,14 @@ class Dispatch:
         self._bus = bus
         self._timers = Timers(bus, SERVICE)
         self._work = bus.subjects.stream("work")
+        self.expiry = Expiry(bus)
+        self._ends_of_progress = EndsOfProgress(bus)
 
     async def effect(self, job: Aggregate[JobState], _: Envelope) -> None:
         """Do what the job's present state asks for; see `Decider`."""
         if job.state is None or job.last is None:
             return
+        await self.expiry.follow(job.state, job.last, job.sequence)
         match next_step(job.state, job.sequence):
             case Offer(ready):
                 await self.offer(job.state, job.last, ready)
@@ -44,6 +49,8 @@ class Dispatch:
                 await self._timers.set(job.id, run_at, encode(message))
             case Withdraw():
                 await self._withdraw(job.state)
+                if job.state.progress:
+                    await self._ends_of_progress.follow(job.last, job.sequence)
             case None:
                 pass
             case never:
@@ -55,7 +62,7 @@ class Dispatch:
         for job in jobs:
             assert job.state is not None and job.last is not None
             step = next_step(job.state, job.sequence)
-            if isinstance(step, Offer):
+            if isinstance(step, Offer) and job.state.expires_at is None:
                 now.append((job, self._item(job.state, job.last, step.ready)))
             else:
                 later.append(job)
@@ -93,6 +100,7 @@ class Dispatch:
                 subject = subjects.work(queued.queue, queued.priority, command.subject)
                 await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
         await self._timers.cancel(command.subject)
+        await self.expiry.forget(command.subject)
 
     async def _withdraw(self, state: JobState) -> None:
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)

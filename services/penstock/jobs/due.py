@@ -23,9 +23,11 @@ from penstock.infra.consuming.durables import Durable
 from penstock.infra.consuming.in_hand import TAKEOVER, InHand
 from penstock.infra.consuming.lanes import Lane, Lanes
 from penstock.infra.dead_letters.burying import bury_delivery
+from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.timers import Timers
 from penstock.jobs.dispatch import Dispatch
+from penstock.jobs.expiry import SUFFIX
 from penstock.jobs.job import ready
 
 log = logging.getLogger(__name__)
@@ -128,12 +130,19 @@ class DueJobs:
         message = decode(msg.data)
         id, due = message.subject, unwrap(message)
         kind, colon, _ = id.partition(":")
-        await self._by_prefix.get(kind + colon, self._offer)(id, due)
+        if untoken(msg.subject.rpartition(".")[2]).endswith(SUFFIX):
+            await self._dispatch.expiry.due(await self._loaded(id, due))
+        else:
+            await self._by_prefix.get(kind + colon, self._offer)(id, due)
 
     async def _offer(self, id: str, due: JobDue) -> None:
         """Offer the job of a due message if it still waits for it."""
+        job = await self._loaded(id, due)
+        if job.sequence == due.sequence and job.last and isinstance(job.state, JobState):
+            await self._dispatch.offer(job.state, job.last, ready(job.state, job.sequence))
+
+    async def _loaded(self, id: str, due: JobDue) -> Aggregate[Any]:
         job = await self._load(id)
         if 0 < job.sequence < due.sequence:
             raise Unavailable("The replica that was asked for the job's events lags behind.")
-        if job.sequence == due.sequence and job.last and isinstance(job.state, JobState):
-            await self._dispatch.offer(job.state, job.last, ready(job.state, job.sequence))
+        return job

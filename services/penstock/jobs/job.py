@@ -196,6 +196,7 @@ def ready(state: JobState, sequence: int) -> JobReady:
         expires_at=state.expires_at,
         checkpoint=state.checkpoint,
         settle=needs_settling(state),
+        progress=state.progress,
     )
 
 
@@ -255,13 +256,13 @@ def _after(state: JobState, event: Event, now: datetime) -> JobState:
         case JobCheckpointed():
             return replace(state, checkpoint=event.checkpoint)
         case JobLogged():
-            return state
+            return replace(state, progress=state.progress or event.progress)
         case JobCompleted():
             done = replace(_end(state, "completed", now), result=event.result, error=None)
-            return replace(done, stored=event.stored, progress=event.progress)
+            return replace(done, stored=event.stored, progress=state.progress or event.progress)
         case JobFailed():
             failed = _end(_with_error(state, event.error), "failed", now)
-            return replace(failed, cause=event.cause, progress=event.progress)
+            return replace(failed, cause=event.cause, progress=state.progress or event.progress)
         case JobCancelled():
             if event.error:
                 state = _with_error(state, event.error)
@@ -285,7 +286,7 @@ def _retrying(state: JobState, event: JobRetrying) -> JobState:
 def _redriven(state: JobState) -> JobState:
     anew = replace(state, state="pending", attempt=0, crashes=0, worker=None, run_at=None)
     over = replace(anew, error=None, cause=None, discarded=False, reason=None, ended=None)
-    return replace(over, result=None, stored=None, progress=False, expires_at=None)
+    return replace(over, result=None, stored=None, expires_at=None)
 
 
 def _with_error(state: JobState, error: JobError) -> JobState:

@@ -9,6 +9,7 @@ from penstock.contracts.schedules import PREFIX as SCHEDULE
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.consuming.stranded import stranded
+from penstock.infra.objects import Objects
 from penstock.infra.service import Frame, Service
 from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dispatch import Dispatch
@@ -17,6 +18,7 @@ from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.effects import Effect, Effects, in_turn
 from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.reconcile import Reconciler
+from penstock.jobs.results import Results
 from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.views import QUERIES, JobsView
@@ -45,7 +47,7 @@ def build(frame: Frame) -> Service[State]:
     workflows = WorkflowEffects(frame.bus, decider.load, decider.handle)
     effects[WorkflowState] = workflows.effect
     effects[JobState] = in_turn(dispatch.effect, workflows.tell)
-    service.removals.append(dispatch.remove)
+    service.removals += [dispatch.remove, Results(Objects(frame.bus)).remove]
     service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch)
     due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due})
     service.watchdog.watch(due.durable(), "due job")

@@ -51,6 +51,7 @@ from penstock.contracts.jobs import (
     JobCheckpointed,
     JobCompleted,
     JobFailed,
+    JobLogged,
     JobReady,
     JobReleased,
     JobRetrying,
@@ -81,11 +82,14 @@ class Attempt:
     __slots__ = (
         "_checkpoint",
         "_context",
+        "_crashes",
         "_deadline",
         "_event",
         "_handler",
         "_item",
+        "_known_progress",
         "_ready",
+        "_started",
         "_station",
         "_work",
         "attempt",
@@ -111,12 +115,14 @@ class Attempt:
         self._item = item.sequence
         self._event: Envelope | None = None
         self._checkpoint = ready.checkpoint
+        self._crashes = ready.crashes
+        self._known_progress = ready.progress
         self._context: JobContext | None = None
         self._deadline: datetime | None = None
         self.journal = Journal(station.log, station.timers, work, ready, this)
         self.reply = reply
         self.attempt = ready.attempt
-        self.sequence = 0
+        self.sequence = self._started = 0
         self.is_writing = False
         self.stopped: Stop | None = None
         self.task: asyncio.Task[End | None] | None = None
@@ -150,7 +156,7 @@ class Attempt:
         """The start is stored at `sequence`."""
         assert self._event is not None
         self.journal.stored(self._event, sequence)
-        self.sequence = sequence
+        self.sequence = self._started = sequence
         self.started_at = self._event.time
 
     async def begin_slowly(self) -> bool:
@@ -161,8 +167,7 @@ class Attempt:
         made_at = self._ready.sequence
         for _ in range(TRIES):
             since = [unwrap(record.event) for record in await self.journal.since(made_at)]
-            for saved in (event for event in since if isinstance(event, JobCheckpointed)):
-                self._checkpoint = saved.checkpoint
+            self._learn(since)
             match self._taking(since):
                 case Drop():
                     await self._dropped(since)
@@ -174,6 +179,18 @@ class Attempt:
                     if await self._took(events):
                         return isinstance(events[-1], JobStarted)
         raise Unavailable("Others change the job faster than it can be started.")
+
+    def _learn(self, since: list[Any]) -> None:
+        """What earlier holders of this item left."""
+        self._crashes = self._ready.crashes
+        for event in since:
+            match event:
+                case JobCheckpointed():
+                    self._checkpoint = event.checkpoint
+                case JobLogged(progress=True):
+                    self._known_progress = True
+                case JobRetrying(crash=True):
+                    self._crashes += 1
 
     def _taking(self, since: list[Any]) -> Drop | Wait | Append:
         return taking(
@@ -189,21 +206,30 @@ class Attempt:
             await self.journal.store(events)
         except Conflict:
             return False
-        self._event, self.sequence = self.journal.last, self.journal.head.sequence
+        self._event = self.journal.last
+        self.sequence = self._started = self.journal.head.sequence
         end = events[-1]
+        self._crashes += sum(isinstance(one, JobRetrying) and one.crash for one in events)
         if isinstance(end, JobStarted):
             self.attempt, self.started_at = end.attempt, datetime.now(UTC)
         elif isinstance(end, JobFailed):
-            await self._settle()
+            await self._over(end)
         return True
 
     async def _dropped(self, since: list[Any]) -> None:
         """Finish what the last holder may have left undone: the job is over, or not ours."""
+        last = since[-1] if since else None
+        if isinstance(last, JobCompleted | JobFailed | JobCancelled):
+            await self._over(last)
+        elif self._ready.settle:
+            await self._settle()
+
+    async def _over(self, end: JobCompleted | JobFailed | JobCancelled) -> None:
+        """Tell those who wait for the job's end, at the head of the journal."""
         if self._ready.settle:
             await self._settle()
-        for event in since:
-            if isinstance(event, JobCompleted | JobFailed) and event.progress:
-                await end_progress(self._station.ps, self.id, event)
+        if self._known_progress or (not isinstance(end, JobCancelled) and end.progress):
+            await end_progress(self._station.ps, self.id, end, self.journal.head.sequence)
 
     # -- running -----------------------------------------------------------------------------
 
@@ -230,8 +256,29 @@ class Attempt:
         finally:
             if watch:
                 watch.cancel()
-        reports = self._context.reports if self._context else None
-        return await reports.close(end) if reports and end is not None else end
+        return await self._told_all(end)
+
+    async def _told_all(self, end: End | None) -> End | None:
+        """The end as it is stored, once all that the handler said is."""
+        if self._context is None:
+            if self._known_progress and isinstance(end, JobCompleted | JobFailed):
+                return replace(end, progress=True)
+            return end
+        reports = self._context.reports
+        if end is not None:
+            end = await reports.close(end)
+            self._known_progress = reports.has_progress
+            return end
+        await reports.drop()
+        if reports.has_progress:
+            await self._end_progress_of_others()
+        return None
+
+    async def _end_progress_of_others(self) -> None:
+        """If somebody else ended the job, such as by cancelling it, its progress ends too."""
+        since = [unwrap(record.event) for record in await self.journal.since(self.sequence)]
+        if since and isinstance(since[-1], JobCompleted | JobFailed | JobCancelled):
+            await end_progress(self._station.ps, self.id, since[-1], self.journal.head.sequence)
 
     async def _called(self) -> End | None:
         try:
@@ -266,7 +313,12 @@ class Attempt:
             ps=self._station.ps,
             loop=asyncio.get_running_loop(),
             is_stopped=lambda: self.stopped is not None,
-            reports=Reports(self, self._station.ps, self._handler.stages),
+            reports=Reports(
+                self,
+                self._station.ps,
+                self._handler.stages,
+                has_progress=self._known_progress,
+            ),
         )
         return self._context
 
@@ -339,7 +391,7 @@ class Attempt:
         return after_crash(
             described(error, trace=False),
             attempt=self.attempt,
-            crashes=self._ready.crashes,
+            crashes=self._crashes,
             max_crashes=self._ready.max_crashes,
             backoff=self._ready.backoff,
             now=datetime.now(UTC),
@@ -359,7 +411,7 @@ class Attempt:
 
     async def _completed(self, value: Any) -> End:
         try:
-            result, stored = await keep(self._station.objects, self.id, self.attempt, value)
+            result, stored = await keep(self._station.objects, self.id, self._started, value)
         except PenstockError as error:
             return self._failed(Failure(described(error, trace=False), Dead()))
         except Exception as error:  # noqa: BLE001 - a value that JSON cannot carry
@@ -398,20 +450,17 @@ class Attempt:
     def has_sequel(self, end: End) -> bool:
         """Whether something has to follow the end before the item may be acknowledged."""
         waits = isinstance(end, JobRetrying | JobSnoozed)
-        return waits or self._ready.settle or self._progressed
+        return waits or self._ready.settle or self._known_progress
 
     async def follow_up(self, end: End) -> None:
         """Do what follows the end; again by the next delivery, if this one dies before."""
+        if isinstance(end, JobCompleted | JobFailed | JobCancelled):
+            await self._over(end)
+            return
         if isinstance(end, JobRetrying | JobSnoozed):
             await self.journal.wake_at(end.run_at)
         if self._ready.settle:
             await self._settle()
-        if self._progressed and isinstance(end, JobCompleted | JobFailed | JobCancelled):
-            await end_progress(self._station.ps, self.id, end)
-
-    @property
-    def _progressed(self) -> bool:
-        return self._context is not None and self._context.reports.has_progress
 
     def answer(self, end: End) -> bytes:
         """How the item is acknowledged."""

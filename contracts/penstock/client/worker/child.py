@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import multiprocessing
+import os
 import pickle
 import signal
+import threading
 import traceback
 from collections.abc import Callable
 from datetime import datetime
@@ -123,11 +126,20 @@ def serve(pipe: Connection) -> None:
     """Call what is asked for until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to act on
     signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_end_with_worker, daemon=True).start()
     try:
         while True:
             pipe.send(_called(pipe, pipe.recv()))
     except (EOFError, OSError):
         return
+
+
+def _end_with_worker() -> None:
+    """A worker that was killed runs its job no more: another one has it."""
+    worker = multiprocessing.parent_process()
+    if worker is not None:
+        worker.join()
+        os._exit(1)
 
 
 def _stop(_number: int, _frame: Any) -> None:

@@ -16,11 +16,11 @@ def described(error: BaseException, *, trace: bool = True) -> JobError:
     text = text if trace else ""
     return JobError(
         type=type(error).__name__,
-        message=_clean(str(error))[:MAX_MESSAGE],
-        traceback=_clean(text)[-MAX_TRACEBACK:],
+        message=clean(str(error))[:MAX_MESSAGE],
+        traceback=clean(text)[-MAX_TRACEBACK:],
     )
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without lone surrogates, which JSON cannot carry."""
     return text.encode("utf-8", "replace").decode()

@@ -10,7 +10,7 @@ import msgspec
 from penstock.client.worker.decisions import Event
 from penstock.contracts.envelope import Envelope, encode, wrap
 from penstock.contracts.errors import Unavailable
-from penstock.contracts.jobs import JobReady, timer
+from penstock.contracts.jobs import JobCheckpointed, JobLogged, JobReady, timer
 from penstock.infra.append_many import Append
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.timers import Timers
@@ -67,9 +67,12 @@ class Journal:
         """The event that comes `place` places behind the head."""
         head, work = self.head, self._work
         version = head.version + place
+        # What is noted amid an attempt has ids of its own: where it was stored unseen, an end of
+        # the same version must not be taken for it.
+        kind = ":noted" if isinstance(data, JobCheckpointed | JobLogged) else ""
         return wrap(
             data,
-            id=f"{self._delivery}:{version}",
+            id=f"{self._delivery}:{version}{kind}",
             subject=work.subject,
             time=now,
             correlationid=work.correlationid,

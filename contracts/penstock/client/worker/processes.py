@@ -154,7 +154,8 @@ async def _received(pipe: Connection) -> Any:
             await arrived
     finally:
         loop.remove_reader(pipe.fileno())
-    return pipe.recv()
+    # In a thread: all of a large result arrives only as fast as the child sends it.
+    return await asyncio.to_thread(pipe.recv)
 
 
 def _how(exitcode: int | None) -> str:

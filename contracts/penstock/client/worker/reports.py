@@ -15,9 +15,18 @@ import msgspec
 from msgspec.structs import replace
 
 from penstock.client.penstock import Penstock
+from penstock.client.session import state_of
 from penstock.client.worker.decisions import End
+from penstock.client.worker.described import clean
 from penstock.client.worker.journal import Journal
-from penstock.contracts.errors import Conflict, LeaseLost, PenstockError, TooLarge
+from penstock.contracts.errors import (
+    Conflict,
+    LeaseLost,
+    PenstockError,
+    Timeout,
+    TooLarge,
+    Unavailable,
+)
 from penstock.contracts.jobs import (
     SERVICE,
     JobCancelled,
@@ -29,9 +38,11 @@ from penstock.contracts.jobs import (
 )
 from penstock.contracts.progress import (
     CancelProgress,
+    CleanupProgress,
     CompleteProgress,
     CreateProgress,
     FailProgress,
+    ProgressState,
     UpdateProgress,
 )
 
@@ -40,7 +51,10 @@ log = logging.getLogger(__name__)
 EVERY = 0.25  # seconds between two updates of a progress
 KEPT_EVERY = 1.0  # seconds between two events with log lines
 LINES = 100  # that one such event holds at most
+MOST_BYTES = 256 * 1024  # that one such event holds at most
 LONGEST = 4_000  # characters of a line
+MOST_SPOKEN = 1_000  # lines on their way to those who listen now
+RETRY = 0.2  # seconds until an event is stored again while the server is away
 CHECKPOINT = 64 * 1024  # bytes of JSON
 
 _encode = msgspec.json.Encoder().encode
@@ -61,9 +75,19 @@ class Written(Protocol):
 
 
 class Reports:
-    """Those of one attempt; all of it runs on the worker's loop."""
+    """Those of one attempt; all of it runs on the worker's loop.
 
-    def __init__(self, attempt: Written, ps: Penstock, stages: tuple[str, ...] = ()) -> None:
+    `has_progress` says that the job has a progress, perhaps from an earlier attempt.
+    """
+
+    def __init__(
+        self,
+        attempt: Written,
+        ps: Penstock,
+        stages: tuple[str, ...] = (),
+        *,
+        has_progress: bool = False,
+    ) -> None:
         self._attempt = attempt
         self._stages = stages
         self._ps = ps
@@ -72,26 +96,29 @@ class Reports:
         self._dropped = 0
         self._sending: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._writing: asyncio.Lock | None = None
-        self._updates = 0
-        self.has_progress = False
+        self._writing: asyncio.Task[None] | None = None
+        self._is_made = False
+        self._spoken = 0
+        self._bytes = 0
+        self.has_progress = has_progress
 
     def progress(self, percent: float, stage: str | None, message: str | None) -> None:
         """See `JobContext.progress`."""
         self._update = UpdateProgress(
             percent=min(max(float(percent), 0.0), 100.0), stage=stage, message=message
         )
-        self.has_progress = True
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_updates(), name="job-progress")
 
     def log(self, message: str, level: str) -> None:
         """See `JobContext.log`."""
-        line = LogLine(time=datetime.now(UTC), message=message[:LONGEST], level=level)
-        if len(self._lines) >= LINES:
+        line = LogLine(time=datetime.now(UTC), message=clean(message)[:LONGEST], level=level)
+        size = len(_encode(line))
+        if len(self._lines) >= LINES or self._bytes + size > MOST_BYTES:
             self._dropped += 1
         else:
             self._lines.append(line)
+            self._bytes += size
         if self._keeping is None:
             self._keeping = asyncio.create_task(self._keep_lines(), name="job-log")
         self._keeping_live(line)
@@ -118,9 +145,18 @@ class Reports:
             await self._store_lines()
         except PenstockError as error:
             log.warning("job %s: what it said last is lost: %s", self._attempt.id, error)
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
         if self.has_progress and isinstance(end, JobCompleted | JobFailed):
             return replace(end, progress=True)
         return end
+
+    async def drop(self) -> None:
+        """Send nothing more: the job is not this attempt's."""
+        for task in (self._sending, self._keeping):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     # -- progress ----------------------------------------------------------------------------
 
@@ -137,16 +173,29 @@ class Reports:
         update, self._update = self._update, None
         if update is None:
             return
-        id, session = self._attempt.id, self._ps.session
         try:
-            if not self._updates:
-                create = CreateProgress(stages=self._stages, metadata={"job": id})
-                await session.command(create, id=id, command_id=f"{id}:progress")
-            self._updates += 1
-            await session.command(update, id=id)
-        except PenstockError:
+            if not self._is_made:
+                await self._make()
+                self._is_made = True
+            await self._ps.session.command(update, id=self._attempt.id)
+        except (Unavailable, Timeout):
             self._keep(update)
             raise
+
+    async def _make(self) -> None:
+        """Make the progress; anew if it ended with an earlier run of the job.
+
+        The job's events tell first that there is one, so that it is ended whoever ends the job.
+        """
+        if not self.has_progress:
+            await self._store(JobLogged(attempt=self._attempt.attempt, progress=True))
+            self.has_progress = True
+        id, session = self._attempt.id, self._ps.session
+        create = CreateProgress(stages=self._stages, metadata={"job": id})
+        made = state_of(await session.command(create, id=id), ProgressState)
+        if made.is_over:
+            await session.command(CleanupProgress(), id=id)
+            await session.command(create, id=id)
 
     def _keep(self, update: UpdateProgress) -> None:
         """Send it the next time, unless there is a newer one by then."""
@@ -156,10 +205,18 @@ class Reports:
     # -- the log -----------------------------------------------------------------------------
 
     def _keeping_live(self, line: LogLine) -> None:
+        if self._spoken >= MOST_SPOKEN:
+            return
         subjects = self._ps.session.bus.subjects
         subject = subjects.live(SERVICE, self._attempt.id)
         task = asyncio.ensure_future(self._ps.session.bus.publish(subject, _encode(line)))
-        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._spoken += 1
+        task.add_done_callback(self._said)
+
+    def _said(self, task: asyncio.Task[None]) -> None:
+        self._spoken -= 1
+        if not task.cancelled():
+            task.exception()  # nobody may hear it, and it is stored as well
 
     async def _keep_lines(self) -> None:
         while self._lines:
@@ -171,7 +228,7 @@ class Reports:
         self._keeping = None
 
     async def _store_lines(self) -> None:
-        lines, self._lines = tuple(self._lines), []
+        lines, self._lines, self._bytes = tuple(self._lines), [], 0
         dropped, self._dropped = self._dropped, 0
         if lines:
             await self._store(
@@ -179,17 +236,31 @@ class Reports:
             )
 
     async def _store(self, event: JobLogged | JobCheckpointed) -> None:
-        if self._writing is None:
-            self._writing = asyncio.Lock()
-        async with self._writing:
-            # Not to be cut off between storing and knowing where: the end stands behind it.
-            await asyncio.shield(asyncio.ensure_future(self._stored(event)))
+        """Store an event behind those before it. Goes on by itself when the caller is cut off:
+        otherwise nobody knew where the end stands.
+        """
+        self._writing = asyncio.ensure_future(self._in_turn(self._writing, event))
+        self._writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._writing)
+
+    async def _in_turn(
+        self, before: asyncio.Task[None] | None, event: JobLogged | JobCheckpointed
+    ) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        await self._stored(event)
 
     async def _stored(self, event: JobLogged | JobCheckpointed) -> None:
         attempt = self._attempt
         attempt.is_writing = True
         try:
-            await attempt.journal.store((event,))
+            while True:
+                try:
+                    await attempt.journal.store((event,))
+                    break
+                except Unavailable as error:  # it may be stored: nothing else may follow before
+                    log.warning("job %s cannot note something yet: %s", attempt.id, error)
+                    await asyncio.sleep(RETRY)
             attempt.sequence = attempt.journal.head.sequence
         except Conflict as error:
             raise LeaseLost(f"The job {attempt.id} is no longer this attempt's.") from error
@@ -197,10 +268,14 @@ class Reports:
             attempt.is_writing = False
 
 
-async def end_progress(ps: Penstock, id: str, end: JobCompleted | JobFailed | JobCancelled) -> None:
-    """End the progress of a job as the job ended. Raises Unavailable; may run again."""
-    command = _ending(end)
-    await ps.session.post(command, id=id, command_id=f"{id}:progress:{type(end).__name__}")
+async def end_progress(
+    ps: Penstock, id: str, end: JobCompleted | JobFailed | JobCancelled, sequence: int
+) -> None:
+    """End the progress of a job as the job did by its event `end`, at `sequence`.
+
+    Any number of times. Raises Unavailable.
+    """
+    await ps.session.post(_ending(end), id=id, command_id=f"{id}:{sequence}:progress")
 
 
 def _ending(

@@ -10,17 +10,16 @@ from typing import Any
 import msgspec
 
 from penstock.contracts.errors import TooLarge
+from penstock.contracts.job_results import INLINE, LARGEST, result_name
 from penstock.infra.objects import Objects
-
-INLINE = 64 * 1024  # bytes of JSON that an event carries
-LARGEST = 1024 * 1024 * 1024
-PREFIX = "results/"
 
 
 async def keep(
-    objects: Objects, job: str, attempt: int, value: Any
+    objects: Objects, job: str, started: int, value: Any
 ) -> tuple[msgspec.Raw | None, str | None]:
     """The result as the event carries it, or the name under which it is stored.
+
+    `started` is the sequence of the attempt's JobStarted.
 
     Raises TooLarge above 1 GiB; TypeError and the like for what JSON cannot carry; Unavailable.
     """
@@ -32,7 +31,7 @@ async def keep(
             f"The result has {len(result)} bytes and a job keeps at most {LARGEST}; "
             "store it elsewhere and return where."
         )
-    name = f"{PREFIX}{job}/{attempt}"
+    name = result_name(job, started)
     await objects.put(name, result)
     return None, name
 

@@ -86,6 +86,15 @@ class Worker(Handlers):
         self._unknown: set[str] = set()
         self._open: AsyncExitStack | None = None
 
+    def configure(
+        self, *, queues: Sequence[str] | None = None, concurrency: int | None = None
+    ) -> None:
+        """Set options anew before it is started; None leaves one. Raises ValueError."""
+        self.queues = self.queues if queues is None else tuple(dict.fromkeys(queues))
+        self.concurrency = self.concurrency if concurrency is None else concurrency
+        if self.concurrency < 1 or not self.queues:
+            raise ValueError("A worker needs a queue, and a concurrency of at least 1.")
+
     # -- running -----------------------------------------------------------------------------
 
     def run(self) -> None:
