@@ -23,6 +23,7 @@ from penstock.cli import (
     serve,
     up,
     verify,
+    worker,
     workflows,
 )
 from penstock.contracts.errors import PenstockError
@@ -31,6 +32,7 @@ from penstock.infra.settings import read_settings
 COMMANDS = (
     up,
     serve,
+    worker,
     demo,
     history,
     flow,
