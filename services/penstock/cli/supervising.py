@@ -70,6 +70,9 @@ class Supervisor:
         self._tick.set()
         self._send(signal.Signals(number))
 
+    def _is_ending(self) -> bool:
+        return self._ending
+
     def _send(self, number: signal.Signals) -> None:
         for place in self._places:
             if place.process is not None and place.process.poll() is None:
@@ -90,7 +93,7 @@ class Supervisor:
             # A session of its own: Ctrl-C reaches it through here alone, and so only once.
             place.process = subprocess.Popen(self._command, start_new_session=True)
             place.since, place.told = now, False
-            if self._ending and not place.told:  # a signal that came amid the start
+            if self._is_ending() and not place.told:  # a signal that came amid the start
                 place.process.terminate()
 
     def _renew(self) -> None:

@@ -39,7 +39,7 @@ async def test_each_error_is_treated_by_its_class_and_kept(
         {ValueError: dead(), LookupError: retry(SOON), KeyError: discard(), OSError: snooze(0.05)},
         max_attempts=2,
     )
-    snoozed = []
+    snoozed: list[str] = []
 
     @worker.register_handler("fails", retry=policy)
     async def fails(how: str) -> str:
