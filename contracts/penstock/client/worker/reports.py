@@ -178,7 +178,7 @@ class Reports:
                 await self._make()
                 self._is_made = True
             await self._ps.session.command(update, id=self._attempt.id)
-        except (Unavailable, Timeout):
+        except (Unavailable, Timeout, asyncio.CancelledError):
             self._keep(update)
             raise
 
