@@ -148,7 +148,10 @@ async def test_every_job_completes_once_however_often_workers_are_killed(
 ) -> None:
     count = 100 * rounds  # about as many as are done in so many short lives
     jobs = await asyncio.gather(
-        *(ps.jobs.enqueue("brief", {"n": n}, max_attempts=100) for n in range(count))
+        *(
+            ps.jobs.enqueue("brief", {"n": n}, max_attempts=100, max_crashes=100)
+            for n in range(count)
+        )
     )
     when = random.Random(5)
     for _ in range(rounds):

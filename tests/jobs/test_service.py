@@ -131,7 +131,7 @@ async def test_a_large_result_is_kept_in_the_object_store(
     done = await ps.jobs.get(job.id)
     assert done.result is None
     assert done.stored
-    assert done.stored.startswith(f"results/{job.id}/")
+    assert done.stored.startswith(f"results/give/{job.id}/")
 
 
 async def test_a_result_that_cannot_be_kept_fails_the_job_at_once(

@@ -12,7 +12,7 @@ from penstock.client.jobs_bulk import enqueue_many
 from penstock.client.session import Session, state_of
 from penstock.client.worker.results import fetched
 from penstock.contracts.answers import HistoryEntry, Question
-from penstock.contracts.errors import JobFailed, Timeout
+from penstock.contracts.errors import JobFailed, NotFound, Timeout
 from penstock.contracts.job_state import JobState, ListJobs, QueueDepth, State
 from penstock.contracts.jobs import SERVICE, Backoff, CancelJob, EnqueueJob, Origin, Rules
 from penstock.contracts.jobs_bulk import Enqueued, JobSpec
@@ -132,7 +132,14 @@ class Jobs:
     async def _kept(self, job: JobState) -> Any:
         if job.stored is None:
             return job.result
-        return await fetched(Objects(self._session.bus), job.stored)
+        try:
+            return await fetched(Objects(self._session.bus), job.stored)
+        except NotFound as error:
+            raise NotFound(
+                f"The result of the job {job.id!r} was kept for as long as PENSTOCK_RESULT_AGE and "
+                "PENSTOCK_RESULT_COUNT say, and is gone.",
+                id=job.id,
+            ) from error
 
     async def watch(self, id: str) -> AsyncIterator[JobState]:
         """The present state and each newer one, to the end of the job.

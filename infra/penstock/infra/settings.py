@@ -66,6 +66,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "after that only a search of the archive does; 0: for ever",
         ),
     ] = 90.0
+    result_age: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0,
+            description="days that results of jobs above 64 KB are kept; 0: as long as the job",
+        ),
+    ] = 0.0
+    result_count: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0, description="how many such results are kept of each job name, the newest; 0: all"
+        ),
+    ] = 0
     secret: Annotated[
         str, msgspec.Meta(description="signs access tokens; empty: one kept in the data directory")
     ] = ""

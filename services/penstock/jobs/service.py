@@ -10,6 +10,7 @@ from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.consuming.stranded import stranded
 from penstock.infra.objects import Objects
+from penstock.infra.repeated import Repeated
 from penstock.infra.service import Frame, Service
 from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dispatch import Dispatch
@@ -47,7 +48,12 @@ def build(frame: Frame) -> Service[State]:
     workflows = WorkflowEffects(frame.bus, decider.load, decider.handle)
     effects[WorkflowState] = workflows.effect
     effects[JobState] = in_turn(dispatch.effect, workflows.tell)
-    service.removals += [dispatch.remove, Results(Objects(frame.bus)).remove]
+    settings = frame.settings
+    results = Results(Objects(frame.bus), service.log, settings.result_age, settings.result_count)
+    service.removals += [dispatch.remove, results.remove]
+    if settings.result_age or settings.result_count:
+        every = settings.retention_interval
+        service.parts.append(Repeated("retention of results", results.look, every=every))
     service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch)
     due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due})
     service.watchdog.watch(due.durable(), "due job")

@@ -14,9 +14,11 @@ from penstock.client import JobContext, Penstock
 from penstock.contracts.errors import NotFound
 from penstock.contracts.lifecycle import ERASE
 from penstock.contracts.workers import WorkerSign
+from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.host import Build, Host
 from penstock.infra.objects import Objects
 from penstock.infra.testing import running_system
+from penstock.jobs.results import Results
 from penstock.jobs.service import build as jobs
 from penstock.progress.service import build as progress
 from support.workers import NewWorker, Serve, event_names
@@ -200,6 +202,45 @@ async def test_erasing_a_job_removes_its_large_result(
     await erased(ps, job.id)
     with pytest.raises(NotFound):
         await objects.info(stored)
+
+
+async def test_of_each_name_the_newest_results_are_kept(
+    ps: Penstock, system: Host, new_worker: NewWorker, serve: Serve
+) -> None:
+    worker = new_worker()
+
+    @worker.handler
+    async def give() -> str:
+        return "x" * 100_000
+
+    @worker.handler
+    async def other() -> str:
+        return "y" * 100_000
+
+    await serve(worker)
+    given = [(await ps.jobs.enqueue("give")).id for _ in range(3)]
+    for id in given:
+        await ps.jobs.result(id, timeout=15)
+    lone = (await ps.jobs.enqueue("other")).id
+    await ps.jobs.result(lone, timeout=15)
+    bus = ps.session.bus
+    log = JetStreamEventLog(bus, "jobs")
+    await Results(Objects(bus), log, age=1.0, count=1).look()
+    kept = [id for id in [*given, lone] if await has_result(ps, id)]
+    assert len(kept) == 2
+    assert lone in kept
+    await Results(Objects(bus), log, age=1e-9, count=0).look()
+    assert not any([await has_result(ps, id) for id in kept])
+    assert (await ps.jobs.get(lone)).state == "completed"
+
+
+async def has_result(ps: Penstock, id: str) -> bool:
+    try:
+        await ps.jobs.result(id)
+    except NotFound as error:
+        assert "PENSTOCK_RESULT_AGE" in str(error)
+        return False
+    return True
 
 
 async def erased(ps: Penstock, id: str) -> None:

@@ -411,7 +411,9 @@ class Attempt:
 
     async def _completed(self, value: Any) -> End:
         try:
-            result, stored = await keep(self._station.objects, self.id, self._started, value)
+            result, stored = await keep(
+                self._station.objects, self.name, self.id, self._started, value
+            )
         except PenstockError as error:
             return self._failed(Failure(described(error, trace=False), Dead()))
         except Exception as error:  # noqa: BLE001 - a value that JSON cannot carry

@@ -15,7 +15,7 @@ from penstock.infra.objects import Objects
 
 
 async def keep(
-    objects: Objects, job: str, started: int, value: Any
+    objects: Objects, name: str, job: str, started: int, value: Any
 ) -> tuple[msgspec.Raw | None, str | None]:
     """The result as the event carries it, or the name under which it is stored.
 
@@ -31,9 +31,9 @@ async def keep(
             f"The result has {len(result)} bytes and a job keeps at most {LARGEST}; "
             "store it elsewhere and return where."
         )
-    name = result_name(job, started)
-    await objects.put(name, result)
-    return None, name
+    stored = result_name(name, job, started)
+    await objects.put(stored, result)
+    return None, stored
 
 
 async def fetched(objects: Objects, name: str) -> Any:
