@@ -16,6 +16,7 @@ from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobDue
+from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.consuming.consumers import ACK, delivery, lane_config, nak_after
 from penstock.infra.consuming.durables import Durable
