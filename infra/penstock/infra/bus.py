@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,15 +20,14 @@ from nats.js.client import JetStreamContext
 from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.contracts.subjects import Subjects
 from penstock.infra.inbox import ConnectionLost, Inbox
-from penstock.infra.nats_client import NatsClient, frame
+from penstock.infra.nats_client import Message, NatsClient, batch_frames, frame, numbered
 from penstock.infra.replies import Ack, Stored, StreamError, ack_of, api_answer, content, stored
 
 # What a caller of the bus gets and catches, so that it is found beside it.
-__all__ = ["Ack", "Bus", "ConnectionLost", "Stored", "StreamError"]
+__all__ = ["Ack", "Bus", "ConnectionLost", "Message", "Stored", "StreamError"]
 
 log = logging.getLogger(__name__)
 
-Message = tuple[str, bytes, Mapping[str, str]]
 
 PENDING_BYTES = 64 * 1024 * 1024
 # What headers may add to a body. The server counts them too, and cuts the connection of whoever
@@ -76,7 +75,7 @@ class Bus:
         """
         bus = cls(NatsClient(), Subjects(prefix), timeout=timeout)
         try:
-            await asyncio.wait_for(bus._connect(url, name, creds), timeout)
+            await bus._connect_within(timeout, bus._connect(url, name, creds))
         except (OSError, NatsError, TimeoutError) as error:
             await bus.nc.close()
             reason = str(bus._trouble or "") or type(error).__name__
@@ -232,15 +231,28 @@ class Bus:
     async def publish_many(self, messages: Sequence[Message]) -> None:
         """As `publish` each of them, but in one write."""
         frames = [frame(subject, body, headers or None) for subject, body, headers in messages]
+        usual = [written for written in frames if written is not None]
+        await self._publish_frames(usual if len(usual) == len(frames) else None, messages)
+
+    async def publish_members(self, messages: Sequence[Message], id: str, first: int) -> None:
+        """As `publish_many`: members of the batch `id` from the place `first` on, but for the last
+        one of all, which commits it.
+        """
+        frames = batch_frames(messages, id, first)
+        members = messages if frames else list(numbered(messages, id, first))
+        await self._publish_frames(frames, members)
+
+    async def _publish_frames(
+        self, frames: Sequence[bytes] | None, messages: Sequence[Message]
+    ) -> None:
         largest = max((len(body) for _, body, _ in messages), default=0)
         self.check_size(largest)
-        usual = [written for written in frames if written is not None]
-        if len(usual) < len(frames):
+        if frames is None:
             for message in messages:
                 await self.publish(*message)
             return
         try:
-            await self.nc.publish_frames(usual, largest)
+            await self.nc.publish_frames(frames, largest)
         except NatsError as error:
             raise Unavailable(f"Messages could not be sent: {type(error).__name__}.") from error
 
@@ -254,6 +266,22 @@ class Bus:
             )
 
     # -- the connection ----------------------------------------------------------------------
+
+    async def _connect_within(self, timeout: float, connecting: Coroutine[Any, Any, None]) -> None:
+        """Raise TimeoutError after `timeout` seconds.
+
+        Not `wait_for`: the client library can lose a cancellation, and would be waited for.
+        """
+        task = asyncio.create_task(connecting, name="connect")
+        try:
+            await asyncio.wait({task}, timeout=timeout)
+        finally:
+            if not task.done():
+                self.nc.is_given_up = True
+                task.cancel()
+        if not task.done():
+            raise TimeoutError
+        task.result()
 
     async def _connect(self, url: str, name: str, creds: Path | None) -> None:
         # The client declares seconds as int and takes fractions all the same.
@@ -294,7 +322,9 @@ class Bus:
             listener()
 
     async def _report(self, error: Exception) -> None:
-        self._trouble = error
+        # A refusal tells more than the closed connection behind it.
+        if not (isinstance(self._trouble, NatsError) and isinstance(error, OSError)):
+            self._trouble = error
         if self._opened:  # until then `connect` raises it
             log.warning("NATS: %s", str(error) or type(error).__name__)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from penstock.contracts.errors import TooLarge, Unavailable
 from penstock.contracts.subjects import EXPECTED
 from penstock.infra.bus import Bus, Message, StreamError
+from penstock.infra.nats_client import numbered
 
 MAX_BATCH = 1000  # messages: the server's own limit
 # The server had no room for another open batch, or gave up ours before it was complete.
@@ -46,29 +47,21 @@ async def publish_batch(bus: Bus, messages: Sequence[Message], *, timeout: float
         raise TooLarge(f"One append holds at most {MAX_BATCH} events, this one {len(messages)}.")
     for _, body, _ in messages:
         bus.check_size(len(body))  # before the first is sent: a batch left open takes up room
-    *others, (subject, body, headers) = _numbered(messages)
-    if others:
-        await bus.publish(*others[0])
+    id = uuid.uuid4().hex[:16]
+    if len(messages) > 1:
+        await bus.publish_members(messages[:1], id, 1)
         # The first one goes out now: the server makes the batch's files, which takes it some
         # milliseconds, while the others are made here.
         await asyncio.sleep(0)
-        await bus.publish_many(others[1:])
+        await bus.publish_members(messages[1:-1], id, 2)
+    [(subject, body, headers)] = numbered(messages[-1:], id, len(messages))
+    headers = {**headers, "Nats-Batch-Commit": "1"}
     try:
         return (await bus.publish_acked(subject, body, headers, timeout=timeout)).seq
     except StreamError as error:
         if error.err_code in NOTHING_STORED:
             raise Unavailable("The server has too many batches open; try again.") from error
         raise
-
-
-def _numbered(messages: Sequence[Message]) -> Iterator[Message]:
-    """The messages with what makes them one batch; the last one commits it."""
-    id = uuid.uuid4().hex[:16]
-    for position, (subject, body, headers) in enumerate(messages, 1):
-        numbered = {**headers, "Nats-Batch-Id": id, "Nats-Batch-Sequence": str(position)}
-        if position == len(messages):
-            numbered["Nats-Batch-Commit"] = "1"
-        yield subject, body, numbered
 
 
 async def publish_one(

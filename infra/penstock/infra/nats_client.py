@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from nats import errors
@@ -22,6 +22,7 @@ from nats.aio.subscription import Subscription
 from penstock.infra.nats_parser import MessageParser, header_lines
 
 Take = Callable[[Msg], Awaitable[None]]
+Message = tuple[str, bytes, Mapping[str, str]]
 
 _IN_SUBJECT = re.compile(r"[!-~]+").fullmatch
 _IN_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -33,6 +34,7 @@ class NatsClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self.takers: dict[int, Take] = {}
+        self.is_given_up = False  # nobody waits any more for it to connect
         self._ps = MessageParser(self)
 
     async def publish(
@@ -100,7 +102,8 @@ class NatsClient(Client):
         Until Python 3.12 `wait_for` can lose the cancellation by which `close` ends an attempt to
         reconnect; the library would then try for ever, and no event loop could end.
         """
-        if self.is_closed and asyncio.current_task() is self._reconnection_task:
+        reconnecting = asyncio.current_task() is self._reconnection_task
+        if self.is_given_up or (self.is_closed and reconnecting):
             raise asyncio.CancelledError
         await super()._connect_to_server(s)
 
@@ -126,6 +129,31 @@ def frame(
     head = b"NATS/1.0\r\n%b\r\n" % text.encode()
     total = len(head) + len(body)
     return b"HPUB %b %d %d\r\n%b%b\r\n" % (to.encode(), len(head), total, head, body)
+
+
+def numbered(messages: Sequence[Message], id: str, first: int) -> Iterator[Message]:
+    """Messages with what makes them members of a batch, their places counted from `first`."""
+    for place, (subject, body, headers) in enumerate(messages, first):
+        member = {"Nats-Batch-Id": id, "Nats-Batch-Sequence": str(place)}
+        yield subject, body, {**headers, **member}
+
+
+def batch_frames(messages: Sequence[Message], id: str, first: int) -> list[bytes] | None:
+    """What `numbered` gives as it goes over the wire; None if one of them is unusual.
+
+    Written out, since this is most of what a batch costs its sender.
+    """
+    frames = []
+    for place, (subject, body, headers) in enumerate(messages, first):
+        own = "".join([name + ": " + value + "\r\n" for name, value in headers.items()])
+        text = f"NATS/1.0\r\n{own}Nats-Batch-Id: {id}\r\nNats-Batch-Sequence: {place}\r\n\r\n"
+        lines = text.count("\n") == text.count("\r") == len(headers) + 4
+        if not (lines and text.isascii() and _IN_SUBJECT(subject)):
+            return None
+        size = len(text)
+        head = f"HPUB {subject} {size} {size + len(body)}\r\n{text}"
+        frames.append(b"%b%b\r\n" % (head.encode(), body))
+    return frames
 
 
 @lru_cache(maxsize=256)
