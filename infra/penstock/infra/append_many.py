@@ -7,7 +7,9 @@ append that was not stored, or of which nobody knows, is to be done again by its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -18,11 +20,15 @@ from penstock.infra.commit import publish_batch
 from penstock.infra.replies import ack_of
 from penstock.infra.storing import REPLY
 
+log = logging.getLogger(__name__)
+
 UNKNOWN = 0  # in place of a sequence: not stored, or nobody knows
 # A batch costs the server some milliseconds whatever it holds; few are stored sooner one by one.
 FEW = 8
 AT_ONCE = 400
 BATCH_BYTES = 4 * 1024 * 1024
+IN_FLIGHT = 2  # batches
+Stored = Callable[[int], None]
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -43,6 +49,58 @@ async def append_many(bus: Bus, appends: Sequence[Append]) -> list[int]:
     for part in _parts(appends):
         stored += await (_one_by_one(bus, part) if len(part) < FEW else _together(bus, part))
     return stored
+
+
+class Appends:
+    """Appends of many who do not wait for each other: `stored` is called with what came of each.
+
+    Few batches are on their way at a time, and what comes meanwhile goes together in the next: so
+    they are as large as the server is slow, and a single append goes at once. What waits is bounded
+    by those who add.
+    """
+
+    def __init__(self, bus: Bus, *, in_flight: int = IN_FLIGHT) -> None:
+        self._bus = bus
+        self._most = in_flight
+        self._waiting: deque[tuple[Append, Stored]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_due = False
+
+    def add(self, append: Append, stored: Stored) -> None:
+        """Store it with the others that come in this round of the loop, or soon."""
+        self._waiting.append((append, stored))
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    async def close(self) -> None:
+        """Wait for what is on its way."""
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    def _send(self) -> None:
+        self._is_due = False
+        while self._waiting and len(self._tasks) < self._most:
+            count = min(len(self._waiting), AT_ONCE)
+            part = [self._waiting.popleft() for _ in range(count)]
+            task = asyncio.get_running_loop().create_task(self._store(part))
+            self._tasks.add(task)
+            task.add_done_callback(self._sent)
+
+    async def _store(self, part: Sequence[tuple[Append, Stored]]) -> None:
+        sequences = [UNKNOWN] * len(part)
+        try:
+            sequences = await append_many(self._bus, [append for append, _ in part])
+        finally:
+            for (_, stored), sequence in zip(part, sequences, strict=True):
+                stored(sequence)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("appends failed", exc_info=error)
+        if self._waiting and not self._is_due:
+            self._send()
 
 
 def _parts(appends: Sequence[Append]) -> Iterator[Sequence[Append]]:

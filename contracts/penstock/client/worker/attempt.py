@@ -127,7 +127,7 @@ class Attempt:
         self.is_writing = False
         self.stopped: Stop | None = None
         self.task: asyncio.Task[End | None] | None = None
-        self.given_up: Callable[[], None] | None = None
+        self.given_up: Callable[[Attempt], None] | None = None
         self.started_at: datetime | None = None
 
     @property
@@ -342,7 +342,7 @@ class Attempt:
     def _give_up(self) -> None:
         if self.given_up is not None and self.task is not None and not self.task.done():
             log.warning("the handler of %r does not stop; its outcome is lost", self.name)
-            self.given_up()
+            self.given_up(self)
 
     def _watch_time(self) -> asyncio.TimerHandle | None:
         """Stop the handler when its time, or the whole job's, is over."""

@@ -1,7 +1,7 @@
-"""Begins and ends many attempts together, so that their events share batches and writes.
+"""Sees many attempts through, so that what begins and ends of them shares batches and writes.
 
-What arrives in one round of the loop begins together, and what ends in one round ends together.
-What could not be stored so is looked into by its attempt. Never decides what becomes of a job.
+What could not be stored together with the others is looked into by its attempt. Never decides what
+becomes of a job.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from penstock.client.worker.attempt import Attempt, Stop
 from penstock.client.worker.decisions import End
 from penstock.client.worker.leases import Leases
 from penstock.contracts.errors import LeaseLost, PenstockError
-from penstock.infra.append_many import UNKNOWN, append_many
+from penstock.infra.append_many import UNKNOWN, Appends
 from penstock.infra.bus import Bus
 from penstock.infra.consuming.consumers import ACK
 
@@ -32,8 +33,8 @@ class Crew:
         self._bus = bus
         self._leases = leases
         self._done = done
-        self._arrived: list[Attempt] = []
-        self._ended: list[tuple[Attempt, End]] = []
+        self._appends = Appends(bus)
+        self._answers: list[tuple[Attempt, bytes]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -44,9 +45,7 @@ class Crew:
         self.attempts[attempt] = None
         self._idle.clear()
         self._leases.hold(attempt)
-        self._arrived.append(attempt)
-        if len(self._arrived) == 1:
-            asyncio.get_running_loop().call_soon(self._begin_round)
+        self._appends.add(attempt.begin(datetime.now(UTC)), partial(self._begun, attempt))
 
     def stop(self, why: Stop) -> None:
         """Have every handler end."""
@@ -63,6 +62,7 @@ class Crew:
 
     async def close(self) -> None:
         """Drop what is left: it comes again, elsewhere, when its lease ends."""
+        await self._appends.close()
         tasks = [*self._tasks, *(a.task for a in self.attempts if a.task is not None)]
         for task in tasks:
             task.cancel()
@@ -70,19 +70,12 @@ class Crew:
 
     # -- beginning ---------------------------------------------------------------------------
 
-    def _begin_round(self) -> None:
-        arrived, self._arrived = self._arrived, []
-        self._spawn(self._begin(arrived), arrived)
-
-    async def _begin(self, attempts: Sequence[Attempt]) -> None:
-        now = datetime.now(UTC)
-        stored = await append_many(self._bus, [attempt.begin(now) for attempt in attempts])
-        for attempt, sequence in zip(attempts, stored, strict=True):
-            if sequence == UNKNOWN:
-                self._spawn(self._begin_slowly(attempt), [attempt])
-            else:
-                attempt.begun(sequence)
-                self._perform(attempt)
+    def _begun(self, attempt: Attempt, sequence: int) -> None:
+        if sequence == UNKNOWN:
+            self._spawn(self._begin_slowly(attempt), [attempt])
+        else:
+            attempt.begun(sequence)
+            self._perform(attempt)
 
     async def _begin_slowly(self, attempt: Attempt) -> None:
         if await attempt.begin_slowly():
@@ -95,8 +88,8 @@ class Crew:
 
     def _perform(self, attempt: Attempt) -> None:
         attempt.task = task = asyncio.get_running_loop().create_task(attempt.perform())
-        attempt.given_up = lambda: self._give_up(attempt)
-        task.add_done_callback(lambda task: self._performed(attempt, task))
+        attempt.given_up = self._give_up
+        task.add_done_callback(partial(self._performed, attempt))
         if attempt.stopped:
             task.cancel()
 
@@ -119,31 +112,27 @@ class Crew:
         if end is None:
             self._leave(attempt)
             return
-        self._ended.append((attempt, end))
-        if len(self._ended) == 1:
-            asyncio.get_running_loop().call_soon(self._end_round)
+        self._appends.add(attempt.end(end, datetime.now(UTC)), partial(self._ended, attempt, end))
 
     # -- ending ------------------------------------------------------------------------------
 
-    def _end_round(self) -> None:
-        ended, self._ended = self._ended, []
-        self._spawn(self._end(ended), [attempt for attempt, _ in ended])
+    def _ended(self, attempt: Attempt, end: End, sequence: int) -> None:
+        if sequence == UNKNOWN:
+            self._spawn(self._end_slowly(attempt, end), [attempt])
+            return
+        attempt.ended(sequence)
+        if attempt.has_sequel(end):
+            self._spawn(self._follow_up(attempt, end), [attempt])
+            return
+        self._answers.append((attempt, attempt.answer(end)))
+        if len(self._answers) == 1:
+            asyncio.get_running_loop().call_soon(self._answer_round)
 
-    async def _end(self, ended: Sequence[tuple[Attempt, End]]) -> None:
-        now = datetime.now(UTC)
-        appends = [attempt.end(end, now) for attempt, end in ended]
-        answers = []
-        for (attempt, end), sequence in zip(
-            ended, await append_many(self._bus, appends), strict=True
-        ):
-            if sequence == UNKNOWN:
-                self._spawn(self._end_slowly(attempt, end), [attempt])
-                continue
-            attempt.ended(sequence)
-            if attempt.has_sequel(end):
-                self._spawn(self._follow_up(attempt, end), [attempt])
-            else:
-                answers.append((attempt, attempt.answer(end)))
+    def _answer_round(self) -> None:
+        answers, self._answers = self._answers, []
+        self._spawn(self._answer(answers), [attempt for attempt, _ in answers])
+
+    async def _answer(self, answers: Sequence[tuple[Attempt, bytes]]) -> None:
         await self._bus.publish_many([(one.reply, answer, NO_HEADERS) for one, answer in answers])
         for attempt, _ in answers:
             self._leave(attempt)
@@ -161,6 +150,7 @@ class Crew:
         if attempt not in self.attempts:
             return
         del self.attempts[attempt]
+        attempt.task = None  # or only the garbage collector would find that nobody needs it
         self._leases.release(attempt)
         self._done()
         if not self.attempts:
