@@ -7,44 +7,17 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import msgspec
 import pytest
 
-from penstock.client import Penstock
-from penstock.contracts.envelope import wrap
+from penstock.client import Penstock, Worker
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobCompleted, JobError, JobReleased, JobRetrying, JobStarted
 from penstock.infra.event_log import JetStreamEventLog
-from support.workers import NewWorker, Serve, event_names, nothing_left
+from support.proxy import Proxy
+from support.workers import NewWorker, Serve, event_names, left, nothing_left, work_item
 
 Start = Callable[[], Awaitable[object]]
 BOOM = JobError(type="ValueError", message="boom")
-
-
-async def work_item(ps: Penstock, job: JobState) -> int:
-    """The sequence of the job's work item."""
-    subjects = ps.session.bus.subjects
-    request = {"last_by_subj": subjects.work(job.queue, job.priority, job.id)}
-    [item] = await ps.session.bus.direct_get(subjects.stream("work"), request)
-    return item.sequence
-
-
-async def left(
-    ps: Penstock, job: JobState, *events: msgspec.Struct, delivery: str = "dead"
-) -> None:
-    """Store what a worker had stored when it died."""
-    log = JetStreamEventLog(ps.session.bus, "jobs", durability="os")
-    sequence = (await log.load(job.id)).sequence
-    for version, data in enumerate(events, 2):
-        event = wrap(
-            data,
-            id=f"{delivery}:{version}",
-            subject=job.id,
-            time=datetime.now(UTC),
-            correlationid=job.correlationid,
-            version=version,
-        )
-        sequence = (await log.append([event], expected=sequence)).sequence
 
 
 async def over(ps: Penstock, job: JobState) -> JobState:
@@ -158,3 +131,21 @@ async def test_no_delivery_writes_under_the_name_of_another_of_the_same_count(
     assert (await over(ps, job)).result == "done"
     events = (await JetStreamEventLog(ps.session.bus, "jobs").load(job.id)).events
     assert [r.event.id for r in events if r.event.id.startswith(f"{first}:")] == [f"{first}:2"]
+
+
+async def test_a_start_whose_receipt_is_lost_costs_no_crash(
+    ps: Penstock, job: JobState, nats_url: str
+) -> None:
+    async with Proxy(nats_url) as proxy:
+        worker = Worker(proxy.url, prefix=ps.session.bus.subjects.prefix, durability="os")
+
+        @worker.register_handler("step")
+        async def step() -> str:
+            return "done"
+
+        stream = ps.session.bus.subjects.event_stream("jobs")
+        proxy.lose, proxy.cut_then = f'"stream":"{stream}"'.encode(), True
+        async with worker:
+            assert (await over(ps, job)).crashes == 0
+        assert proxy.lost.is_set()
+    assert await event_names(ps, job.id) == ["queued", "started", "completed"]

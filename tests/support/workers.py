@@ -12,12 +12,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.client import Penstock, Worker
+from penstock.contracts.envelope import wrap
+from penstock.contracts.job_state import JobState
+from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build
@@ -30,6 +35,32 @@ Serve = Callable[[Worker], Awaitable[Worker]]
 async def event_names(ps: Penstock, id: str) -> list[str]:
     """What happened to a job, such as `["queued", "started"]`."""
     return [entry.type.split(".")[2] for entry in await ps.jobs.history(id)]
+
+
+async def work_item(ps: Penstock, job: JobState) -> int:
+    """The sequence of the job's work item."""
+    subjects = ps.session.bus.subjects
+    request = {"last_by_subj": subjects.work(job.queue, job.priority, job.id)}
+    [item] = await ps.session.bus.direct_get(subjects.stream("work"), request)
+    return item.sequence
+
+
+async def left(
+    ps: Penstock, job: JobState, *events: msgspec.Struct, delivery: str = "dead"
+) -> None:
+    """Store what a worker had stored when it died."""
+    log = JetStreamEventLog(ps.session.bus, "jobs", durability="os")
+    sequence = (await log.load(job.id)).sequence
+    for version, data in enumerate(events, 2):
+        event = wrap(
+            data,
+            id=f"{delivery}:{version}",
+            subject=job.id,
+            time=datetime.now(UTC),
+            correlationid=job.correlationid,
+            version=version,
+        )
+        sequence = (await log.append([event], expected=sequence)).sequence
 
 
 async def stored(ps: Penstock, stream: str) -> int:
@@ -51,13 +82,17 @@ class Program:
 
     def __init__(self, command: list[str], log: Path) -> None:
         with log.open("w") as stderr:
-            self._process = subprocess.Popen(command, stderr=stderr)
+            self._process = subprocess.Popen(command, stderr=stderr, process_group=0)
         self.name = f"p{self._process.pid}"
         self._log = log
 
     def send(self, number: signal.Signals) -> None:
         """Send the process a signal."""
         os.kill(self._process.pid, number)
+
+    def send_to_group(self, number: signal.Signals) -> None:
+        """Send a signal to the process and all in its group, as a terminal or a shell does."""
+        os.killpg(self._process.pid, number)
 
     def wait(self, seconds: float = 15) -> int:
         """Wait for its end; its exit status."""

@@ -163,23 +163,40 @@ class Attempt:
     async def begin_slowly(self) -> bool:
         """The job has moved on, or nobody knows: become its holder, or find the item useless.
 
-        Raises Unavailable: the item comes again when its lease ends.
+        Raises Unavailable if others are quicker again and again: the item then comes again. While
+        the server is away it waits, since a start that was stored unseen would cost a crash.
         """
-        made_at = self._ready.sequence
-        for _ in range(TRIES):
-            since = [unwrap(record.event) for record in await self.journal.since(made_at)]
-            self._learn(since)
-            match self._taking(since):
-                case Drop():
-                    await self._dropped(since)
-                    return False
-                case Wait(run_at):
-                    await self.journal.wake_at(run_at)
-                    return False
-                case Append(events):
-                    if await self._took(events):
-                        return isinstance(events[-1], JobStarted)
+        tries = 0
+        while tries < TRIES:
+            try:
+                if (is_ours := await self._looked_into()) is not None:
+                    return is_ours
+                tries += 1
+            except Unavailable as error:
+                log.warning("job %s cannot begin yet: %s", self.id, error)
+                await asyncio.sleep(RETRY)
         raise Unavailable("Others change the job faster than it can be started.")
+
+    async def _looked_into(self) -> bool | None:
+        """Whether the job is ours to run; None if somebody was quicker and it has to be seen."""
+        records = await self.journal.since(self._ready.sequence)
+        since = [unwrap(record.event) for record in records]
+        self._learn(since)
+        if records and self.journal.wrote(records[-1].event) and isinstance(since[-1], JobStarted):
+            self._event = records[-1].event
+            self.attempt = since[-1].attempt
+            self.begun(records[-1].sequence)
+            return True
+        match self._taking(since):
+            case Drop():
+                await self._dropped(since)
+                return False
+            case Wait(run_at):
+                await self.journal.wake_at(run_at)
+                return False
+            case Append(events):
+                taken = await self._took(events)
+                return isinstance(events[-1], JobStarted) if taken else None
 
     def _learn(self, since: list[Any]) -> None:
         """What earlier holders of this item left."""
@@ -470,5 +487,15 @@ class Attempt:
         return NAK if isinstance(end, JobReleased) else ACK
 
     async def _settle(self) -> None:
+        """Tell those who wait for the job, for as long as that takes: giving up would cost a crash.
+
+        The item's lease is kept meanwhile, and the command's id makes telling twice harmless.
+        """
         command_id = f"{self.id}:{self.journal.head.sequence}:settle"
-        await self._station.ps.session.post(SettleJob(), id=self.id, command_id=command_id)
+        while True:
+            try:
+                await self._station.ps.session.post(SettleJob(), id=self.id, command_id=command_id)
+                return
+            except Unavailable as error:
+                log.warning("job %s cannot be settled yet: %s", self.id, error)
+                await asyncio.sleep(RETRY)

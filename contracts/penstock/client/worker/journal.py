@@ -89,6 +89,10 @@ class Journal:
         subject = self._log.bus.subjects.event(self._log.service, event.subject)
         return Append(subject, encode(event), self.head.sequence)
 
+    def wrote(self, event: Envelope) -> bool:
+        """Whether this delivery wrote `event`."""
+        return event.id.startswith(f"{self._delivery}:")
+
     def stored(self, event: Envelope, sequence: int) -> None:
         """`event` is stored at `sequence`: it is the head now."""
         self.last = event
