@@ -114,6 +114,20 @@ async def test_a_drained_worker_hands_back_what_does_not_end_and_no_attempt_is_s
     assert await ps.jobs.result(job.id, timeout=10) == second.name
 
 
+async def test_a_signal_to_the_whole_group_hands_back_what_runs_in_a_process_and_costs_nothing(
+    ps: Penstock, spawn: Spawn, tmp_path: Path
+) -> None:
+    worker = spawn(grace=0.5)
+    job = await ps.jobs.enqueue("apart", max_attempts=1, max_crashes=1)
+    await said(tmp_path, "begun 1 in")
+    worker.send_to_group(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait) == 0
+    assert "told to end in" in (tmp_path / "said").read_text()
+    state = await ps.jobs.get(job.id)
+    assert (state.state, state.attempt, state.crashes) == ("pending", 0, 0)
+    assert await event_names(ps, job.id) == ["queued", "started", "released"]
+
+
 async def test_a_drained_worker_finishes_what_ends_within_its_grace(
     ps: Penstock, spawn: Spawn, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.client import Handlers, JobContext, RetryPolicy, discard
+from penstock.contracts.errors import PenstockError
 
 handlers = Handlers()
 
@@ -41,6 +42,36 @@ def tells(ctx: JobContext) -> Any:
     ctx.log("from afar")
     ctx.run(ctx.save_checkpoint({"at": 1}))
     return [ctx.id, ctx.attempt, ctx.checkpoint]
+
+
+@handlers.register_handler("enqueues", lane="process")
+def enqueues(ctx: JobContext) -> Any:
+    """Have children, tried twice; what cannot be is told as in the other lanes."""
+    ctx.heartbeat()
+    children = [ctx.run(ctx.enqueue("pid", tags=["child"])).id for _ in range(2)]
+    if ctx.attempt == 1:
+        raise ValueError("again")
+    return [children, *(_told(ctx, **wrong) for wrong in ({"queue": ""}, {"odd": 1}))]
+
+
+def _told(ctx: JobContext, **wrong: Any) -> str:
+    try:
+        ctx.run(ctx.enqueue("pid", **wrong))
+    except (PenstockError, TypeError) as error:
+        return type(error).__name__
+    return "nothing"
+
+
+@handlers.register_handler("misuses", lane="process")
+async def misuses(ctx: JobContext) -> list[str]:
+    """Do what cannot be done here; the child that is awaited is made."""
+    said = []
+    for misuse in (lambda: ctx.ps, lambda: ctx.run(ctx.enqueue("pid"))):
+        try:
+            misuse()
+        except (AttributeError, RuntimeError) as error:
+            said.append(str(error))
+    return [*said, (await ctx.enqueue("pid")).id]
 
 
 @handlers.register_handler("sleeps", lane="process")

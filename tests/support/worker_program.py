@@ -49,6 +49,19 @@ def wait_in_a_thread(ctx: JobContext) -> str:
     return name
 
 
+@worker.register_handler("apart", lane="process")
+def wait_in_a_process(ctx: JobContext) -> str:
+    """The same in a process of its own; says so too when it is told to end."""
+    say(f"begun {ctx.attempt} in {name}")
+    try:
+        while not may_go():
+            time.sleep(0.02)
+    except SystemExit:
+        say(f"told to end in {name}")
+        raise
+    return name
+
+
 @worker.register_handler("block")
 async def block_the_loop(seconds: float) -> str:
     """Let nothing else run on the event loop meanwhile."""

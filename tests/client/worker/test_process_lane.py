@@ -55,6 +55,30 @@ async def test_a_process_is_reused_and_tells_what_its_handler_says(
     assert len(await ps.jobs.result(large.id, timeout=30)) == 2_000_000
 
 
+async def test_a_handler_in_a_process_enqueues_its_children_once_and_is_told_what_is_wrong(
+    ps: Penstock, new_worker: NewWorker, serve: Serve
+) -> None:
+    await served(new_worker, serve)
+    job = await ps.jobs.enqueue("enqueues", backoff=SOON)
+    children, *wrong = await ps.jobs.result(job.id, timeout=30)
+    assert children == [f"{job.id}.1", f"{job.id}.2"]
+    assert wrong == ["InvalidMessage", "TypeError"]
+    found = await ps.jobs.list(name="pid")
+    assert {(one.id, one.tags) for one in found} == {(id, ("child",)) for id in children}
+    assert {one.origin and one.origin.parent for one in found} == {job.id}
+
+
+async def test_what_does_not_reach_a_process_is_told_in_one_sentence(
+    ps: Penstock, new_worker: NewWorker, serve: Serve
+) -> None:
+    await served(new_worker, serve)
+    job = await ps.jobs.enqueue("misuses")
+    no_ps, no_run, child = await ps.jobs.result(job.id, timeout=30)
+    assert no_ps.startswith("A handler in a process of its own has no ctx.ps")
+    assert "awaits the call itself" in no_run
+    assert child == f"{job.id}.1"
+
+
 async def test_what_a_handler_raises_in_a_process_is_treated_by_its_class(
     ps: Penstock, new_worker: NewWorker, serve: Serve
 ) -> None:

@@ -13,15 +13,18 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from penstock.client.worker.context import JobContext
+from penstock.client.worker.context import AWAIT_INSTEAD, JobContext, is_loop_running
 from penstock.client.worker.handlers import Handler
-from penstock.contracts.errors import PenstockError
+from penstock.contracts.errors import Problem, from_problem
+from penstock.contracts.job_state import JobState
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # blocked in such a process until it is ready
+T = TypeVar("T")
 CHILD = "PENSTOCK_LANE_PROCESS"  # set in the environment of such a process
 
 
@@ -76,6 +79,14 @@ class Saved(NamedTuple):
     value: Any
 
 
+class Enqueued(NamedTuple):
+    """`ctx.enqueue` was called, and waits for an answer: the child, or what went wrong."""
+
+    name: str
+    payload: Mapping[str, Any] | None
+    options: dict[str, Any]
+
+
 SHOWN = ("id", "name", "attempt", "max_attempts", "correlationid", "deadline", "checkpoint")
 
 
@@ -107,31 +118,57 @@ class ChildContext(JobContext):
 
     async def save_checkpoint(self, value: Any) -> None:
         """See `JobContext.save_checkpoint`."""
-        self._pipe.send(Saved(value))
-        if (problem := self._pipe.recv()) is not None:
-            raise PenstockError(problem)
+        self._asked(Saved(value))
         self.checkpoint = value
 
-    def run(self, call: Any) -> Any:
-        """See `JobContext.run`."""
+    async def enqueue(
+        self, name: str, payload: Mapping[str, Any] | None = None, **options: Any
+    ) -> JobState:
+        """See `JobContext.enqueue`."""
+        found: JobState = self._asked(Enqueued(name, payload, options))
+        return found
+
+    def _asked(self, question: Saved | Enqueued) -> Any:
+        self._pipe.send(question)
+        answer = self._pipe.recv()
+        if isinstance(answer, Problem):
+            raise from_problem(answer)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """See `JobContext.run`; for the calls of this context, since there is no `ctx.ps` here."""
+        if is_loop_running():
+            call.close()
+            raise RuntimeError(AWAIT_INSTEAD)
         return asyncio.run(call)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"A handler in a process of its own has no ctx.{name}; make a Penstock() of its own."
+            f"A handler in a process of its own has no ctx.{name}; use `Penstock()` in it instead."
         )
 
 
 def serve(pipe: Connection) -> None:
     """Call what is asked for until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to act on
-    signal.signal(signal.SIGTERM, _stop)
+    _leave_group()
     threading.Thread(target=_end_with_worker, daemon=True).start()
     try:
+        pipe.send(None)  # ready
         while True:
             pipe.send(_called(pipe, pipe.recv()))
     except (EOFError, OSError):
         return
+
+
+def _leave_group() -> None:
+    """From now on only the worker's own SIGTERM counts, and not one for the worker's group."""
+    os.setsid()
+    for number in SIGNALS:  # what came for the group until now is forgotten
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.signal(signal.SIGTERM, _stop)
 
 
 def _end_with_worker() -> None:

@@ -13,6 +13,7 @@ from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import Origin
 
 T = TypeVar("T")
+AWAIT_INSTEAD = "An async handler awaits the call itself, without ctx.run."
 
 
 class JobContext:
@@ -108,11 +109,16 @@ class JobContext:
 
         Raises what the call raises, and RuntimeError in an async handler, which awaits instead.
         """
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is not None:
+        if is_loop_running():
             call.close()
-            raise RuntimeError("An async handler awaits the call itself, without ctx.run.")
+            raise RuntimeError(AWAIT_INSTEAD)
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+
+def is_loop_running() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -12,15 +12,29 @@ import contextlib
 import multiprocessing
 import os
 import signal
+from collections.abc import Awaitable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
-from penstock.client.worker.child import CHILD, Call, Done, Logged, Progressed, Raised, Saved, serve
+from penstock.client.worker.child import (
+    CHILD,
+    SIGNALS,
+    Call,
+    Done,
+    Enqueued,
+    Logged,
+    Progressed,
+    Raised,
+    Saved,
+    serve,
+)
 from penstock.client.worker.context import JobContext
 from penstock.client.worker.described import TRACEBACK
 from penstock.client.worker.handlers import Handler
 from penstock.contracts.errors import PenstockError
 
+STARTING = 120.0  # seconds that a child gets to import the program
 ENDING = 2.0  # seconds that an idle child gets to end
 
 
@@ -33,20 +47,25 @@ class HandlerFailed(Exception):  # noqa: N818 - named for what happened
 
 
 class _Child:
-    """One process, and the pipe to it."""
+    """One process, and the pipe to it; made in a thread, and ready for calls once it is there.
+
+    Raises ProcessDied if it does not get that far.
+    """
 
     def __init__(self, name: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other,), name=name, daemon=True)
-        before = os.environ.get(CHILD)
-        os.environ[CHILD] = "1"
-        try:
+        with _marked_as_child(), _signals_held_back():
             self.process.start()
-        finally:
-            if before is None:
-                del os.environ[CHILD]
         other.close()
+        try:
+            if not self.pipe.poll(STARTING):
+                self.signal(signal.SIGKILL)
+            self.pipe.recv()
+        except (EOFError, OSError) as error:
+            self.process.join(ENDING)
+            raise ProcessDied(_how(self.process.exitcode)) from error
 
     def signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -59,6 +78,30 @@ class _Child:
         self.signal(signal.SIGKILL)
         await asyncio.to_thread(self.process.join, ENDING)
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _marked_as_child() -> Iterator[None]:
+    before = os.environ.get(CHILD)
+    os.environ[CHILD] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[CHILD]
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A process started inside acts on no signal until it is in a group of its own: one that was
+    sent to the worker's whole group is the worker's to act on.
+    """
+    resource_tracker.ensure_running()  # which would let them through again in this thread
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Processes:
@@ -124,19 +167,25 @@ class Processes:
                     case Logged():
                         context.log(message.text, level=message.level)
                     case Saved():
-                        await _save(child.pipe, context, message.value)
+                        await _answer(child.pipe, context.save_checkpoint(message.value))
+                    case Enqueued():
+                        job = context.enqueue(message.name, message.payload, **message.options)
+                        await _answer(child.pipe, job)
         except (EOFError, OSError) as error:
             await asyncio.to_thread(child.process.join, ENDING)
             raise ProcessDied(_how(child.process.exitcode)) from error
 
 
-async def _save(pipe: Connection, context: JobContext, value: Any) -> None:
-    problem = None
+async def _answer(pipe: Connection, call: Awaitable[Any]) -> None:
+    """Send what the call returns, or what it raises and the child can raise again."""
+    answer: Any
     try:
-        await context.save_checkpoint(value)
+        answer = await call
     except PenstockError as error:
-        problem = str(error)
-    pipe.send(problem)
+        answer = error.problem()
+    except (TypeError, ValueError) as error:  # of wrong options, or what JSON cannot carry
+        answer = error
+    await asyncio.to_thread(pipe.send, answer)
 
 
 async def _received(pipe: Connection) -> Any:
