@@ -149,26 +149,3 @@ async def test_a_job_that_waits_for_longer_than_it_may_fails_without_a_worker(
         assert (last.state, last.cause, last.attempt) == ("failed", "timeout", 0)
     with pytest.raises(JobFailed, match="TimedOut"):
         await ps.jobs.result(now.id)
-
-
-async def test_a_running_handler_is_cancelled_at_once_and_not_only_by_its_lease(
-    ps: Penstock, new_worker: NewWorker, serve: Serve
-) -> None:
-    worker, running, stopped = new_worker(lease=60), asyncio.Event(), asyncio.Event()
-
-    @worker.handler
-    async def long() -> None:
-        running.set()
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            stopped.set()
-            raise
-
-    await serve(worker)
-    job = await ps.jobs.enqueue("long")
-    await asyncio.wait_for(running.wait(), 10)
-    await ps.jobs.cancel(job.id, "enough")
-    # On an idle machine it is a few milliseconds; here others may work as well.
-    await asyncio.wait_for(stopped.wait(), 2)
-    assert (await ps.jobs.get(job.id)).state == "cancelled"
