@@ -47,10 +47,11 @@ class Jobs:
         """Have the handler `name` run by a worker of `queue`, with `payload` as its arguments.
 
         `priority` 9 goes first, 0 last; `delay` in seconds, or `at` a moment. `timeout` is for an
-        attempt and `total_timeout` for the job from now on, in seconds; `max_crashes` is how many
-        workers may die over it. The same `id`, name and payload again give the job that there is;
-        so does the same `command_id` when no id is given. Raises Refused if `id` is another job's,
-        TooLarge for a payload above 512 KB, InvalidMessage.
+        attempt and `total_timeout` for the job from now on, in seconds. With `max_crashes` 3 the
+        third worker that dies over it quarantines it: it is failed, and run no more. The same
+        `id`, name and payload again give the job that there is; so does the same `command_id` when
+        no id is given. Raises Refused if `id` is another job's, TooLarge for a payload above
+        512 KB, InvalidMessage.
         """
         command = EnqueueJob(
             name=name,
@@ -96,7 +97,7 @@ class Jobs:
     async def cancel(
         self, id: str, reason: str | None = None, *, command_id: str | None = None
     ) -> JobState:
-        """Cancel a job that waits or runs; a running handler is stopped at its worker's next look.
+        """Cancel a job that waits or runs; a running handler is told at once to stop.
 
         Raises NotFound, or Refused once it is completed or failed.
         """

@@ -62,9 +62,9 @@ class Rules(Message, frozen=True, kw_only=True):
     """What holds for a job beyond the usual; all of it may be left out.
 
     `timeout` is for an attempt and `total_timeout` for the job from its enqueueing on, in seconds.
-    `max_crashes` is how many workers may die over the job before it is quarantined. Of jobs with
-    the same `unique_key` there is one: until it is over, or for `unique_for` seconds. `tenant`s of
-    a queue get their turns by weight. `if_unhandled` says what becomes of the job while no worker
+    With `max_crashes` 3 the third worker that dies over the job quarantines it. Of jobs with the
+    same `unique_key` there is one: until it is over, or for `unique_for` seconds. `tenant`s of a
+    queue get their turns by weight. `if_unhandled` says what becomes of the job while no worker
     anywhere knows its name.
     """
 
