@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from penstock.client.jobs_bulk import enqueue_many
 from penstock.client.session import Session, state_of
+from penstock.client.worker.by_function import name_of
 from penstock.client.worker.results import fetched
 from penstock.contracts.answers import HistoryEntry, Question
 from penstock.contracts.errors import JobFailed, NotFound, Timeout
@@ -27,7 +28,7 @@ class Jobs:
 
     async def enqueue(
         self,
-        name: str,
+        name: str | Callable[..., Any],
         payload: Mapping[str, Any] | None = None,
         *,
         id: str | None = None,
@@ -46,16 +47,19 @@ class Jobs:
     ) -> JobState:
         """Have the handler `name` run by a worker of `queue`, with `payload` as its arguments.
 
-        `priority` 9 goes first, 0 last; `delay` in seconds, or `at` a moment. `timeout` is for an
-        attempt and `total_timeout` for the job from now on, in seconds. With `max_crashes` 3 the
-        third worker that dies over it quarantines it: it is failed, and run no more. The same
-        `id`, name and payload again give the job that there is; so does the same `command_id` when
-        no id is given. Raises Refused if `id` is another job's, TooLarge for a payload above
-        512 KB, InvalidMessage.
+        A handler that is registered in this process may be given in place of its name: then the
+        payload is checked against its annotations before anything is sent. `priority` 9 goes first,
+        0 last; `delay` in seconds, or `at` a moment. `timeout` is for an attempt and
+        `total_timeout` for the job from now on, in seconds. With `max_crashes` 3 the third worker
+        that dies over it quarantines it: it is failed, and run no more. The same `id`, name and
+        payload again give the job that there is; so does the same `command_id` when no id is given.
+        Raises Refused if `id` is another job's, TooLarge for a payload above 512 KB,
+        InvalidMessage.
         """
+        payload = dict(payload or {})
         command = EnqueueJob(
-            name=name,
-            payload=dict(payload or {}),
+            name=name_of(name, payload),
+            payload=payload,
             queue=queue,
             priority=priority,
             delay=_seconds(delay) or 0.0,

@@ -13,6 +13,7 @@ import pytest
 from penstock.client import JobContext, Penstock, Worker
 from penstock.client.worker.handlers import Handler
 from penstock.contracts.errors import InvalidMessage
+from support.workers import NewWorker, Serve
 
 
 class Part(msgspec.Struct):
@@ -119,6 +120,36 @@ def test_two_handlers_of_one_name_are_refused() -> None:
     worker.register_handler("resize")(resize)
     with pytest.raises(ValueError, match="a handler for 'resize' already"):
         worker.register_handler("resize")(resize)
+
+
+async def test_a_job_is_enqueued_by_its_function_once_the_payload_fits(
+    ps: Penstock, new_worker: NewWorker, serve: Serve
+) -> None:
+    worker = new_worker()
+
+    @worker.register_handler("area")
+    async def area(width: int, height: int = 1) -> int:
+        return width * height
+
+    await serve(worker)
+    job = await ps.jobs.enqueue(area, {"width": 3, "height": 2})
+    assert (job.name, await ps.jobs.result(job.id, timeout=15)) == ("area", 6)
+    assert await area(4) == 4
+    with pytest.raises(InvalidMessage) as caught:
+        await ps.jobs.enqueue(area, {"width": "wide"})
+    assert caught.value.fields["path"] == "$.payload.width"
+    assert [one.id for one in await ps.jobs.list()] == [job.id]
+
+
+async def test_a_function_without_one_name_is_enqueued_by_a_name(ps: Penstock) -> None:
+    async def job() -> None: ...
+
+    with pytest.raises(InvalidMessage, match="under no name"):
+        await ps.jobs.enqueue(job)
+    Worker().register_handler("a")(job)
+    Worker().register_handler("b")(job)
+    with pytest.raises(InvalidMessage, match="under 'a' and 'b'"):
+        await ps.jobs.enqueue(job)
 
 
 async def test_an_async_handler_is_told_to_await_instead_of_run() -> None:

@@ -18,6 +18,7 @@ from datetime import datetime
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
 
+from penstock.client.worker.by_function import name_of
 from penstock.client.worker.context import AWAIT_INSTEAD, JobContext, is_loop_running
 from penstock.client.worker.handlers import Handler
 from penstock.contracts.errors import Problem, from_problem
@@ -122,9 +123,13 @@ class ChildContext(JobContext):
         self.checkpoint = value
 
     async def enqueue(
-        self, name: str, payload: Mapping[str, Any] | None = None, **options: Any
+        self,
+        name: str | Callable[..., Any],
+        payload: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> JobState:
         """See `JobContext.enqueue`."""
+        name = name_of(name, payload or {})
         found: JobState = self._asked(Enqueued(name, payload, options))
         return found
 

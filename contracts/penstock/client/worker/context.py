@@ -88,7 +88,10 @@ class JobContext:
         self.checkpoint = value
 
     async def enqueue(
-        self, name: str, payload: Mapping[str, Any] | None = None, **options: Any
+        self,
+        name: str | Callable[..., Any],
+        payload: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> JobState:
         """Enqueue a job as this one's child; `options` are those of `ps.jobs.enqueue`.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from penstock.client.worker.by_function import remember
 from penstock.client.worker.handlers import Handler, Lane
 from penstock.client.worker.policy import RetryPolicy
 
@@ -40,9 +41,11 @@ class Handlers:
         """
 
         def register(function: F) -> F:
-            self._add(
-                Handler(name, function, policy=retry, timeout=timeout, lane=lane, stages=stages)
+            handler = Handler(
+                name, function, policy=retry, timeout=timeout, lane=lane, stages=stages
             )
+            self._add(handler)
+            remember(function, handler)
             return function
 
         return register
