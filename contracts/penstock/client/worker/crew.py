@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from penstock.client.worker.attempt import Attempt, Stop
+from penstock.client.worker.attempt import Attempt
 from penstock.client.worker.decisions import End
+from penstock.client.worker.holding import Stop
 from penstock.client.worker.leases import Leases
 from penstock.contracts.errors import LeaseLost, PenstockError
 from penstock.infra.append_many import UNKNOWN, Appends

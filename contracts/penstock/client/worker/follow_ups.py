@@ -1,0 +1,69 @@
+"""What has to follow the start and the end of a job before its item may be acknowledged.
+
+All of it may be done twice: a crash amid it is finished by the next delivery of the item. Never
+stores how a job stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from penstock.client.worker.decisions import End
+from penstock.client.worker.holding import RETRY, Holding
+from penstock.client.worker.job_progress import end_progress
+from penstock.contracts.envelope import unwrap
+from penstock.contracts.errors import Unavailable
+from penstock.contracts.jobs import (
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRetrying,
+    JobSnoozed,
+    SettleJob,
+)
+
+log = logging.getLogger(__name__)
+
+Over = JobCompleted | JobFailed | JobCancelled
+
+
+async def follow_up(job: Holding, end: End) -> None:
+    """Do what follows the end that is the head of the journal."""
+    if isinstance(end, Over):
+        await tell_over(job, end)
+        return
+    if isinstance(end, JobRetrying | JobSnoozed):
+        await job.journal.wake_at(end.run_at)
+    if job.ready.settle:
+        await settle(job)
+
+
+async def tell_over(job: Holding, end: Over) -> None:
+    """Tell those who wait for the job's end, at the head of the journal."""
+    if job.ready.settle:
+        await settle(job)
+    if job.has_progress or (not isinstance(end, JobCancelled) and end.progress):
+        await end_progress(job.station.ps, job.id, end, job.journal.head.sequence)
+
+
+async def settle(job: Holding) -> None:
+    """Tell those who wait for the job, for as long as that takes: giving up would cost a crash.
+
+    The item's lease is kept meanwhile, and the command's id makes telling twice harmless.
+    """
+    command_id = f"{job.id}:{job.journal.head.sequence}:settle"
+    while True:
+        try:
+            await job.station.ps.session.post(SettleJob(), id=job.id, command_id=command_id)
+            return
+        except Unavailable as error:
+            log.warning("job %s cannot be settled yet: %s", job.id, error)
+            await asyncio.sleep(RETRY)
+
+
+async def end_progress_of_others(job: Holding) -> None:
+    """If somebody else ended the job, such as by cancelling it, its progress ends too."""
+    since = [unwrap(record.event) for record in await job.journal.since(job.sequence)]
+    if since and isinstance(since[-1], Over):
+        await end_progress(job.station.ps, job.id, since[-1], job.journal.head.sequence)

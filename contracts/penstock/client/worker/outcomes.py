@@ -1,0 +1,96 @@
+"""The event that says how an attempt ended, from what its handler returned, raised or suffered.
+
+What follows a failure is decided in `decisions`. Never stores the event.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from penstock.client.worker.decisions import End, Failure, after_crash, after_failure
+from penstock.client.worker.described import described
+from penstock.client.worker.holding import Holding
+from penstock.client.worker.policy import Dead
+from penstock.client.worker.processes import ProcessDied
+from penstock.client.worker.results import keep
+from penstock.contracts.errors import InvalidMessage
+from penstock.contracts.jobs import JobCompleted, JobReleased
+
+log = logging.getLogger(__name__)
+
+TIMED_OUT = "TimedOut"
+
+
+async def completed(job: Holding, value: Any) -> End:
+    """The handler returned `value`; one that cannot be kept fails the job."""
+    try:
+        result, stored = await keep(job.station.objects, job.name, job.id, job.started, value)
+    except Exception as error:  # noqa: BLE001 - the store's, or of a value that JSON cannot carry
+        return _failed(job, Failure(described(error, trace=False), Dead()))
+    return JobCompleted(attempt=job.attempt, result=result, stored=stored)
+
+
+def unfit(job: Holding, error: InvalidMessage) -> End:
+    """The payload does not fit the handler's arguments."""
+    return _failed(job, Failure(described(error, trace=False), Dead(), cause="payload"))
+
+
+def raised(job: Holding, error: BaseException) -> End:
+    """The handler raised."""
+    return _failed(job, Failure(described(error), job.handler.policy.after(error)))
+
+
+def crashed(job: Holding, error: ProcessDied) -> End:
+    """The process that the handler ran in died."""
+    return after_crash(
+        described(error, trace=False),
+        attempt=job.attempt,
+        crashes=job.crashes,
+        max_crashes=job.ready.max_crashes,
+        backoff=job.ready.backoff,
+        now=datetime.now(UTC),
+        jitter=random.random(),
+    )
+
+
+def unfinished(job: Holding) -> End | None:
+    """The handler was stopped; None if the job is no longer ours."""
+    match job.stopped:
+        case "shutdown":
+            return JobReleased(
+                attempt=job.attempt,
+                worker=job.station.worker,
+                item=job.item,
+                reason="the worker shuts down",
+            )
+        case "timeout":
+            return _timed_out(job)
+        case _:
+            log.info("job %s was cancelled, or its lease lost", job.id)
+            return None
+
+
+def _timed_out(job: Holding) -> End:
+    error = TimeoutError("The time for it was over before it came to its end.")
+    action = job.handler.policy.after(error)
+    expires = job.ready.expires_at
+    over = expires is not None and datetime.now(UTC) >= expires
+    named = replace(described(error, trace=False), type=TIMED_OUT)
+    return _failed(job, Failure(named, action, over=over))
+
+
+def _failed(job: Holding, failure: Failure) -> End:
+    policy, ready = job.handler.policy, job.ready
+    return after_failure(
+        failure,
+        attempt=job.attempt,
+        max_attempts=policy.max_attempts or ready.max_attempts,
+        backoff=policy.backoff or ready.backoff,
+        now=datetime.now(UTC),
+        jitter=random.random(),
+    )
