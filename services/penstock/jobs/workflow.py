@@ -150,12 +150,17 @@ def _begin(state: WorkflowState, step: Step) -> Event:
         return StepStarted(key=step.key)
     size = state.runs[step.each].size if isinstance(step.each, str) else len(step.each)
     if size is None:
-        error = f"What the step {step.each!r} returned is not a list."
+        error = _why_no_size(state, step)
     elif size > MAX_ELEMENTS:
         error = f"What the step {step.each!r} returned has more than {MAX_ELEMENTS} elements."
     else:
         return StepStarted(key=step.key, jobs=size)
     return StepEnded(key=step.key, index=None, how="failed", error=error)
+
+
+def _why_no_size(state: WorkflowState, step: Step) -> str:
+    known = state.runs[step.each].error if isinstance(step.each, str) else None
+    return known or f"What the step {step.each!r} returned is not a list."
 
 
 def _envelope(context: Context) -> Envelope:
