@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
+from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.jobs import Backoff, Rules
 from penstock.contracts.workflow_state import dependencies
 from penstock.contracts.workflows import Step
@@ -83,7 +84,15 @@ class Flow(msgspec.Struct, frozen=True):
         return Flow((*self.steps, *joined), flow.last, flow.many)
 
     def map(self, mapped: Step) -> Flow:
-        """This, and then `mapped` once for each element of the list that this gives."""
+        """This, and then `mapped` once for each element of the list that this gives.
+
+        Raises InvalidMessage after a group, where there is no one step that gives the list.
+        """
+        if self.many:
+            raise InvalidMessage(
+                "A map needs the list that one step returns; join what the group gives by a step, "
+                "as in group(...).then(join).map(...)."
+            )
         return self.then(replace(mapped, each=self.last[0]))
 
     def _joined(self, step: Step, given: Any) -> Step:

@@ -83,6 +83,11 @@ class WorkflowState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
             for index in range(len(run.jobs or ""))
         ]
 
+    def under_way(self, key: str) -> list[int]:
+        """The numbers of a step's jobs that are under way."""
+        jobs = self.runs[key].jobs or ""
+        return [index for index, letter in enumerate(jobs) if letter == UNDER_WAY]
+
 
 class ListWorkflows(Question, frozen=True, kw_only=True, omit_defaults=True):
     """Workflows, newest first; `before` is the id of the last one of the page before."""

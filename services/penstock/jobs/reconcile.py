@@ -21,10 +21,11 @@ from penstock.infra.bus import Bus, Stored
 from penstock.infra.deciding.decider import Load
 from penstock.infra.event_log import EventLog, Recorded
 from penstock.infra.views.live_view import LiveView
-from penstock.jobs import schedule_view
+from penstock.jobs import schedule_view, workflow_view
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.giving_back import release, standing
 from penstock.jobs.schedule_runner import ScheduleRunner
+from penstock.jobs.workflow_recovery import WorkflowRecovery
 
 PAGE = 1000
 AT_ONCE = 32
@@ -44,6 +45,7 @@ class Reconciler:
         load: Load[Any],
         dispatch: Dispatch,
         schedules: ScheduleRunner,
+        workflows: WorkflowRecovery,
     ) -> None:
         self._bus = bus
         self._log = event_log
@@ -51,14 +53,16 @@ class Reconciler:
         self._load = load
         self._dispatch = dispatch
         self._schedules = schedules
+        self._workflows = workflows
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
-        """See that every job that is not over can go on, and every schedule. Raises Unavailable or
-        StreamError.
+        """See that every job that is not over can go on, and every schedule and workflow. Raises
+        Unavailable or StreamError.
         """
         await self._each(_unfinished, self._one)
         await self._each(schedule_view.ids, self._schedules.reconcile)
+        await self._each(workflow_view.under_way, self._workflows.recover)
 
     async def _each(self, page: Page, settle: Callable[[str], Awaitable[None]]) -> None:
         async def bounded(id: str) -> None:

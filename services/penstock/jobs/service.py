@@ -24,6 +24,9 @@ from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.views import QUERIES, JobsView
 from penstock.jobs.workflow_effects import WorkflowEffects
+from penstock.jobs.workflow_recovery import StandingStill, WorkflowRecovery
+from penstock.jobs.workflow_results import StepResults
+from penstock.jobs.workflow_telling import Telling
 
 
 def build(frame: Frame) -> Service[State]:
@@ -45,9 +48,12 @@ def build(frame: Frame) -> Service[State]:
     decider = service.decider
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
-    workflows = WorkflowEffects(frame.bus, decider.load, decider.handle)
+    returned = StepResults(Objects(frame.bus), decider.load)
+    workflows = WorkflowEffects(frame.bus, returned, decider.load, decider.handle)
     effects[WorkflowState] = workflows.effect
-    effects[JobState] = in_turn(dispatch.effect, workflows.tell)
+    telling = Telling(frame.bus, returned)
+    effects[JobState] = in_turn(dispatch.effect, telling.effect)
+    recovery = WorkflowRecovery(workflows, telling, decider.load, decider.handle)
     settings = frame.settings
     results = Results(Objects(frame.bus), service.log, settings.result_age, settings.result_count)
     service.removals += [dispatch.remove, results.remove]
@@ -59,7 +65,7 @@ def build(frame: Frame) -> Service[State]:
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)
     reconciler = Reconciler(
-        frame.bus, service.log, lambda: service.model, decider.load, dispatch, schedules
+        frame.bus, service.log, lambda: service.model, decider.load, dispatch, schedules, recovery
     )
     service.reconcile = reconciler.run
     stream = frame.bus.subjects.stream
@@ -68,5 +74,6 @@ def build(frame: Frame) -> Service[State]:
         stranded(frame.bus, stream("work"), instead=give_back),
         stranded(frame.bus, stream("sched"), DUE),
         Overdue(lambda: service.model, schedules.reconcile).part(),
+        StandingStill(lambda: service.model, recovery).part(),
     ]
     return service

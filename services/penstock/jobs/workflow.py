@@ -1,4 +1,4 @@
-"""A workflow: `decide` and `evolve`. Pure: time and ids arrive as data.
+"""A workflow: `decide`; `evolve` is in `workflow_evolve`. Pure: time and ids arrive as data.
 
 It knows how its jobs ended and never what they returned, but for the lengths of lists.
 """
@@ -6,7 +6,6 @@ It knows how its jobs ended and never what they returned, but for the lengths of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -14,14 +13,7 @@ from msgspec.structs import replace
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import NotFound, Refused
 from penstock.contracts.workflow_state import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    IGNORED,
     UNDER_WAY,
-    State,
-    StepRun,
-    StepState,
     WorkflowState,
     dependencies,
     place_of,
@@ -43,19 +35,11 @@ from penstock.contracts.workflows import (
 )
 from penstock.infra.deciding.decider import Context
 from penstock.jobs.workflow_checks import check
+from penstock.jobs.workflow_evolve import Event, after, begun, evolve, has_failed
+
+__all__ = ["Command", "Event", "decide", "evolve", "finished"]
 
 Command = StartWorkflow | AdvanceWorkflow | CancelWorkflow | RestartWorkflow
-Event = (
-    WorkflowStarted
-    | StepStarted
-    | StepEnded
-    | WorkflowCompleted
-    | WorkflowFailed
-    | WorkflowCancelled
-    | WorkflowRestarted
-)
-DONE = {COMPLETED, IGNORED}
-LOST: set[StepState] = {"failed", "cancelled", "skipped"}
 
 
 def finished(state: WorkflowState) -> str | None:
@@ -95,7 +79,7 @@ def _start(
         metadata=command.metadata,
         tags=command.tags,
     )
-    return _onward(_begun(started, _envelope(context)), [started], context)
+    return _onward(begun(started, _envelope(context)), [started], context)
 
 
 def _advance(state: WorkflowState, command: AdvanceWorkflow, context: Context) -> Sequence[Event]:
@@ -104,7 +88,7 @@ def _advance(state: WorkflowState, command: AdvanceWorkflow, context: Context) -
         return []
     key, index, _ = place
     ended = StepEnded(key=key, index=index, how=command.how, size=command.size, error=command.error)
-    return _onward(_after(state, ended, context.now, context.command.id), [ended], context)
+    return _onward(after(state, ended, context.now, context.command.id), [ended], context)
 
 
 def _under_way(state: WorkflowState, key: str, index: int, generation: int) -> bool:
@@ -128,8 +112,8 @@ def _restart(state: WorkflowState, command: RestartWorkflow, context: Context) -
     if not state.is_over:
         return []
     restarted = WorkflowRestarted(reason=command.reason)
-    after = _after(state, restarted, context.now, context.command.id)
-    return _onward(after, [restarted], context)
+    anew = after(state, restarted, context.now, context.command.id)
+    return _onward(anew, [restarted], context)
 
 
 # -- what follows ----------------------------------------------------------------------------------
@@ -138,24 +122,19 @@ def _restart(state: WorkflowState, command: RestartWorkflow, context: Context) -
 def _onward(state: WorkflowState, events: list[Event], context: Context) -> list[Event]:
     """`events`, which led to `state`, and all that follows from them."""
     while True:
-        failed = tuple(key for key, run in state.runs.items() if _has_failed(run))
+        failed = tuple(key for key, run in state.runs.items() if has_failed(run))
         if failed and state.on_failure == "stop":
             return [*events, WorkflowFailed(failed=failed)]
         ready = [step for step in state.steps if _is_ready(state, step)]
         if not ready:
             break
         for step in ready:
-            begun = _begin(state, step)
-            events = [*events, begun]
-            state = _after(state, begun, context.now, context.command.id)
+            first = _begin(state, step)
+            events = [*events, first]
+            state = after(state, first, context.now, context.command.id)
     if any(run.state == "processing" for run in state.runs.values()):
         return events
     return [*events, WorkflowFailed(failed=failed) if failed else WorkflowCompleted()]
-
-
-def _has_failed(run: StepRun) -> bool:
-    jobs = run.jobs or ""
-    return run.state == "failed" or FAILED in jobs or CANCELLED in jobs
 
 
 def _is_ready(state: WorkflowState, step: Step) -> bool:
@@ -171,7 +150,7 @@ def _begin(state: WorkflowState, step: Step) -> Event:
         return StepStarted(key=step.key)
     size = state.runs[step.each].size if isinstance(step.each, str) else len(step.each)
     if size is None:
-        error = f"What the step {step.each!r} returned is not a list."
+        error = _why_no_size(state, step)
     elif size > MAX_ELEMENTS:
         error = f"What the step {step.each!r} returned has more than {MAX_ELEMENTS} elements."
     else:
@@ -179,131 +158,11 @@ def _begin(state: WorkflowState, step: Step) -> Event:
     return StepEnded(key=step.key, index=None, how="failed", error=error)
 
 
-# -- evolving --------------------------------------------------------------------------------------
-
-
-def evolve(state: WorkflowState | None, event: Event, envelope: Envelope) -> WorkflowState:
-    """The state after `event`."""
-    if isinstance(event, WorkflowStarted):
-        return _begun(event, envelope)
-    if state is None:
-        raise ValueError(f"{envelope.type} comes before any WorkflowStarted")
-    return _after(state, event, envelope.time, envelope.causationid or envelope.id)
-
-
-def _begun(event: WorkflowStarted, envelope: Envelope) -> WorkflowState:
-    return WorkflowState(
-        id=envelope.subject,
-        steps=event.steps,
-        runs={step.key: StepRun() for step in event.steps},
-        on_failure=event.on_failure,
-        metadata=event.metadata,
-        tags=event.tags,
-        created=envelope.time,
-        correlationid=envelope.correlationid,
-    )
+def _why_no_size(state: WorkflowState, step: Step) -> str:
+    known = state.runs[step.each].error if isinstance(step.each, str) else None
+    return known or f"What the step {step.each!r} returned is not a list."
 
 
 def _envelope(context: Context) -> Envelope:
     """What a decision knows of the envelope of the event that it makes."""
     return replace(context.command, time=context.now)
-
-
-def _after(state: WorkflowState, event: Event, now: datetime, by: str) -> WorkflowState:
-    match event:
-        case WorkflowStarted():
-            return state
-        case StepStarted():
-            return _with(state, event.key, _started(state.runs[event.key], event, by))
-        case StepEnded():
-            return _lost(_with(state, event.key, _ended(state, event)))
-        case WorkflowCompleted():
-            return _over(state, "completed", now, by)
-        case WorkflowFailed():
-            return _over(state, "failed", now, by)
-        case WorkflowCancelled():
-            return replace(_over(state, "cancelled", now, by), reason=event.reason)
-        case WorkflowRestarted():
-            return _restarted(state)
-        case _:
-            assert_never(event)
-
-
-def _with(state: WorkflowState, key: str, run: StepRun) -> WorkflowState:
-    return replace(state, runs={**state.runs, key: run})
-
-
-def _started(run: StepRun, event: StepStarted, by: str) -> StepRun:
-    jobs = run.jobs if run.jobs is not None else UNDER_WAY * event.jobs
-    begun = replace(run, state="processing", jobs=jobs, begun_by=by)
-    return begun if jobs else replace(begun, state="completed", size=0)
-
-
-def _ended(state: WorkflowState, event: StepEnded) -> StepRun:
-    step, run = state.step(event.key), state.runs[event.key]
-    ignored = step.on_failure == "ignore"
-    if event.index is None:
-        return replace(run, state="completed" if ignored else "failed", error=event.error)
-    letter = _letter(event, ignored)
-    before = run.jobs or ""
-    jobs = before[: event.index] + letter + before[event.index + 1 :]
-    size = event.size if step.each is None else len(jobs)
-    run = replace(run, jobs=jobs, size=size, error=event.error or run.error)
-    if UNDER_WAY in jobs:
-        return run
-    return replace(run, state="completed" if DONE.issuperset(jobs) else "failed")
-
-
-def _letter(event: StepEnded, ignored: bool) -> str:
-    if event.how == "completed":
-        return COMPLETED
-    if ignored:
-        return IGNORED
-    return FAILED if event.how == "failed" else CANCELLED
-
-
-def _lost(state: WorkflowState) -> WorkflowState:
-    """Skip what waits for a step that will not be completed."""
-    while lost := [
-        step.key
-        for step in state.steps
-        if state.runs[step.key].state == "waiting"
-        and any(state.runs[key].state in LOST for key in dependencies(step))
-    ]:
-        skipped = {key: replace(state.runs[key], state="skipped") for key in lost}
-        state = replace(state, runs={**state.runs, **skipped})
-    return state
-
-
-def _over(state: WorkflowState, how: State, now: datetime, by: str) -> WorkflowState:
-    runs = {key: _stopped(run) for key, run in state.runs.items()}
-    return replace(state, state=how, runs=runs, ended=now, ended_by=by)
-
-
-def _stopped(run: StepRun) -> StepRun:
-    """What becomes of a step when its workflow ends; its jobs that were under way stay marked so
-    that they can be cancelled."""
-    match run.state:
-        case "waiting":
-            return replace(run, state="skipped")
-        case "processing":
-            return replace(run, state="failed" if _has_failed(run) else "cancelled")
-        case _:
-            return run
-
-
-def _restarted(state: WorkflowState) -> WorkflowState:
-    generation = state.generation + 1
-    runs = {key: _anew(run, generation) for key, run in state.runs.items()}
-    anew = replace(state, state="processing", runs=runs, generation=generation)
-    return replace(anew, ended=None, ended_by=None, reason=None)
-
-
-def _anew(run: StepRun, generation: int) -> StepRun:
-    if run.state == "completed":
-        return run
-    if run.jobs is None:
-        return StepRun()
-    lost = {n: generation for n, letter in enumerate(run.jobs) if letter not in DONE}
-    jobs = "".join(letter if letter in DONE else UNDER_WAY for letter in run.jobs)
-    return StepRun(jobs=jobs, again={**run.again, **lost}, size=run.size)

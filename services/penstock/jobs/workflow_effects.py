@@ -1,14 +1,14 @@
 """What follows from a workflow's state: its jobs enqueued or cancelled. Never decides.
 
-A workflow asks its jobs directly, and a job tells its workflow by a command of its own: neither
-ever waits for the other while it is held itself. Every step may be done again.
+A workflow asks its jobs directly, and a job tells its workflow by a command of its own (see
+`workflow_telling`): neither ever waits for the other while it is held itself. Every step may be
+done again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,20 +25,18 @@ from penstock.contracts.errors import (
     Refused,
     TooLarge,
 )
-from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import CancelJob, EnqueueJob, Origin
-from penstock.contracts.workflow_state import UNDER_WAY, WorkflowState, dependencies
-from penstock.contracts.workflows import AdvanceWorkflow, End, Step
+from penstock.contracts.workflow_state import WorkflowState, dependencies
+from penstock.contracts.workflows import AdvanceWorkflow, Step
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
-from penstock.infra.objects import Objects
 from penstock.infra.sender import Cause, Sender
+from penstock.jobs.at_once import each
 from penstock.jobs.workflow_payload import filled
+from penstock.jobs.workflow_results import StepResults
 
 Handle = Callable[[Envelope], Awaitable[Outcome]]
-
-AT_ONCE = 64  # jobs that one workflow enqueues or cancels at a time
 
 
 class _Enqueued(msgspec.Struct):
@@ -48,9 +46,9 @@ class _Enqueued(msgspec.Struct):
 class WorkflowEffects:
     """`load` and `handle` are the service's own."""
 
-    def __init__(self, bus: Bus, load: Load[Any], handle: Handle) -> None:
+    def __init__(self, bus: Bus, results: StepResults, load: Load[Any], handle: Handle) -> None:
         self._sender = Sender(bus)
-        self._objects = Objects(bus)
+        self._results = results
         self._load = load
         self._handle = handle
 
@@ -63,46 +61,33 @@ class WorkflowEffects:
             if state.ended_by == command.id:
                 await self._cancel(state, command)
             return
-        if begun := [key for key, run in state.runs.items() if run.begun_by == command.id]:
-            for key in begun:
-                await self._begin(state, state.step(key), command)
-            await self._cancel_if_over(state, command)
-
-    async def tell(self, job: Aggregate[JobState], command: Envelope) -> None:
-        """Let the workflow of a job that is over know how it ended."""
-        state, last = job.state, job.last
-        if state is None or last is None or not state.is_over or state.discarded:
-            return
-        if state.origin is None or state.origin.workflow is None:
-            return
-        result = await self._returned(state)
-        told = AdvanceWorkflow(
-            job=state.id,
-            how=msgspec.convert(state.state, End),
-            size=len(result) if isinstance(result, list) else None,
-            error=state.error.message if state.error else state.reason,
-        )
-        await self._post(told, state.origin.workflow, f"{last.id}:advance", last)
+        for key in [key for key, run in state.runs.items() if run.begun_by == command.id]:
+            await self.enqueue(state, key, state.under_way(key), command)
 
     # -- enqueueing ----------------------------------------------------------------------------
 
-    async def _begin(self, state: WorkflowState, step: Step, command: Envelope) -> None:
-        """Enqueue each job of the step that is under way."""
-        ids, jobs = state.job_ids(step.key), state.runs[step.key].jobs or ""
-        wanted = [index for index, letter in enumerate(jobs) if letter == UNDER_WAY]
+    async def enqueue(
+        self, state: WorkflowState, key: str, wanted: Sequence[int], cause: Envelope
+    ) -> None:
+        """Enqueue the jobs with these numbers of a step; those that are there already stay.
+
+        A job that cannot be enqueued counts as failed. Raises Unavailable or Timeout.
+        """
+        ids, step = state.job_ids(key), state.step(key)
         try:
-            results = {key: await self._result(state, key) for key in sorted(_asked(step))}
-        except NotFound as error:
+            results = {one: await self._results.of_step(state, one) for one in sorted(_asked(step))}
+        except (NotFound, TooLarge) as error:
             gone = error
-            await _each(wanted, lambda n: self._not_enqueued(state, ids[n], gone, command))
+            await each(wanted, lambda n: self._not_enqueued(state, ids[n], gone, cause))
             return
         items = results.get(step.each) if isinstance(step.each, str) else step.each
 
-        async def enqueue(index: int) -> None:
+        async def one(index: int) -> None:
             item = items[index] if items is not None else None
-            await self._enqueue(state, step, ids[index], command, (results, item, index))
+            await self._enqueue(state, step, ids[index], cause, (results, item, index))
 
-        await _each(wanted, enqueue)
+        await each(wanted, one)
+        await self._cancel_if_over(state, cause)
 
     async def _enqueue(
         self,
@@ -130,29 +115,6 @@ class WorkflowEffects:
         told = AdvanceWorkflow(job=id, how="failed", error=str(error))
         await self._post(told, state.id, f"{id}:not-enqueued", command)
 
-    async def _result(self, state: WorkflowState, key: str) -> Any:
-        """What a step returned; of one with `each`, the list of it. Raises NotFound."""
-        ids = state.job_ids(key)
-        found: list[Any] = [None] * len(ids)
-
-        async def get(index: int) -> None:
-            job = (await self._load(ids[index])).state
-            if not isinstance(job, JobState):
-                raise NotFound(f"What the job {ids[index]!r} returned is in the archive.")
-            found[index] = await self._returned(job)
-
-        await _each(range(len(ids)), get)
-        if state.step(key).each is not None:
-            return found
-        return found[0] if found else None
-
-    async def _returned(self, job: JobState) -> Any:
-        if job.state != "completed":
-            return None
-        if job.stored is None:
-            return job.result
-        return msgspec.json.decode(await self._objects.get(job.stored))
-
     # -- cancelling ----------------------------------------------------------------------------
 
     async def _cancel_if_over(self, state: WorkflowState, command: Envelope) -> None:
@@ -163,12 +125,7 @@ class WorkflowEffects:
 
     async def _cancel(self, state: WorkflowState, command: Envelope) -> None:
         """Cancel every job that was under way in `state`."""
-        ids = [
-            id
-            for key, run in state.runs.items()
-            for id, letter in zip(state.job_ids(key), run.jobs or "", strict=True)
-            if letter == UNDER_WAY
-        ]
+        ids = [id for key in state.runs for id in _under_way(state, key)]
         cancel = CancelJob(reason=f"{state.id} is over")
 
         async def one(index: int) -> None:
@@ -178,11 +135,16 @@ class WorkflowEffects:
             with contextlib.suppress(NotFound, Refused, Archived, Erased):
                 await self._handle(asked)
 
-        await _each(range(len(ids)), one)
+        await each(range(len(ids)), one)
 
     async def _post(self, told: AdvanceWorkflow, id: str, command_id: str, cause: Envelope) -> None:
         why = Cause(correlationid=cause.correlationid, event=cause, actor=cause.actor)
         await self._sender.post(told, id=id, command_id=command_id, cause=why)
+
+
+def _under_way(state: WorkflowState, key: str) -> list[str]:
+    ids = state.job_ids(key)
+    return [ids[index] for index in state.under_way(key)]
 
 
 def _asked(step: Step) -> set[str]:
@@ -216,20 +178,3 @@ def _command(data: msgspec.Struct, id: str, subject: str, cause: Envelope) -> En
         actor=cause.actor,
         traceparent=cause.traceparent,
     )
-
-
-async def _each(numbers: Iterable[int], do: Callable[[int], Awaitable[None]]) -> None:
-    """Do it for every number, some at a time. Raises the first error, with the rest given up."""
-    waiting = iter(numbers)
-
-    async def work() -> None:
-        for number in waiting:
-            await do(number)
-
-    workers = [asyncio.create_task(work()) for _ in range(AT_ONCE)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
