@@ -55,6 +55,13 @@ from penstock.contracts.progress import (
     FailProgress,
     UpdateProgress,
 )
+from penstock.contracts.queues import (
+    DrainQueue,
+    PauseQueue,
+    PurgeQueue,
+    ResumeQueue,
+    SetWeight,
+)
 from penstock.contracts.schedules import (
     DeleteSchedule,
     JobTemplate,
@@ -138,6 +145,15 @@ CASES: dict[str, list[Step]] = {
     "redrive": [("ID", enqueue), ("ID", fail), ("ID", RedriveJob())],
     "discard": [("ID", enqueue), ("ID", fail), ("ID", DiscardJob())],
     "settle": [("ID", enqueue), ("ID", SettleJob())],
+    "pause a queue": [("queue:ID", PauseQueue())],
+    "resume a queue": [("queue:ID", PauseQueue()), ("queue:ID", ResumeQueue())],
+    "drain a queue": [("queue:ID", DrainQueue())],
+    "purge a queue": [
+        ("ID-1", msgspec.structs.replace(enqueue, queue="ID")),
+        ("ID-2", msgspec.structs.replace(enqueue, queue="ID", delay=3600.0)),
+        ("queue:ID", PurgeQueue()),
+    ],
+    "weigh a tenant": [("queue:ID", SetWeight(tenant="a", weight=3))],
     "put a schedule": [("schedule:ID", put_schedule)],
     "pause": [("schedule:ID", put_schedule), ("schedule:ID", PauseSchedule())],
     "resume": [

@@ -14,6 +14,7 @@ from penstock.client.exports import Exports
 from penstock.client.jobs import Jobs
 from penstock.client.notifications import Notifications
 from penstock.client.progress import Progress
+from penstock.client.queues import Queues
 from penstock.client.schedules import Schedules
 from penstock.client.search import Search
 from penstock.client.session import Session, caused_by, present_cause
@@ -66,6 +67,7 @@ class Penstock:
         self.session = Session(self._bus, actor=self._actor, timeout=self._timeout)
         self.progress = Progress(self.session)
         self.jobs = Jobs(self.session)
+        self.queues = Queues(self.session)
         self.schedules = Schedules(self.session)
         self.workflows = Workflows(self.session)
         self.notifications = Notifications(self.session, self._http_url or target.http_url)

@@ -124,9 +124,13 @@ class EnqueueJob(Message, frozen=True, kw_only=True):
 
 @command(SERVICE, "cancel")
 class CancelJob(Message, frozen=True, kw_only=True):
-    """Do not run the job, or do not wait for the attempt under way: its outcome is refused."""
+    """Do not run the job, or do not wait for the attempt under way: its outcome is refused.
+
+    With `waiting` a job that runs is left alone, and so is one that is over.
+    """
 
     reason: str | None = None
+    waiting: bool = False
 
 
 @command(SERVICE, "redrive")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.contracts.envelope import invalid
+from penstock.contracts.envelope import Envelope, invalid
 from penstock.contracts.errors import InvalidMessage, NotFound
 from penstock.contracts.exports import (
     HISTORY,
@@ -36,7 +36,7 @@ class Documents:
         self._histories = histories
 
     async def look_up(
-        self, command: msgspec.Struct, load: Load[State]
+        self, command: msgspec.Struct, load: Load[State], _: Envelope
     ) -> Content | DocumentState | None:
         """The facts that `decide` needs for `command`; see there.
 

@@ -92,9 +92,8 @@ class BulkEnqueue:
         now = datetime.now(UTC)
         for item in items:
             try:
-                facts = (
-                    await self._look_up(item.data, self._decider.load) if self._look_up else None
-                )
+                look_up, load = self._look_up, self._decider.load
+                facts = await look_up(item.data, load, item.command) if look_up else None
                 [data] = decide(None, item.data, Context(now, item.command, facts))
             except Unavailable:
                 raise

@@ -13,12 +13,13 @@ import msgspec
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import InvalidMessage, Refused
 from penstock.contracts.job_state import JobState
+from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.deciding.decider import Context
-from penstock.jobs import job, schedule, workflow
+from penstock.jobs import job, queue, schedule, workflow
 
-State = JobState | ScheduleState | WorkflowState
+State = JobState | ScheduleState | WorkflowState | QueueState
 FINAL = (*job.FINAL, "deleted")
 
 
@@ -61,7 +62,15 @@ WORKFLOW = Kind(
     evolve=workflow.evolve,
     finished=workflow.finished,
 )
-KINDS = (JOB, SCHEDULE, WORKFLOW)
+QUEUE = Kind(
+    prefix="queue:",
+    state=QueueState,
+    commands=get_args(queue.Command),
+    events=get_args(queue.Event),
+    decide=queue.decide,
+    evolve=queue.evolve,
+)
+KINDS = (JOB, SCHEDULE, WORKFLOW, QUEUE)
 _OF = {message: kind for kind in KINDS for message in (*kind.commands, *kind.events)}
 _BY_STATE = {kind.state: kind for kind in KINDS}
 PREFIXES = ("queue:", "gate:", "schedule:", "workflow:")

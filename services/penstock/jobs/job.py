@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from penstock.contracts.envelope import Envelope
-from penstock.contracts.errors import NotFound, Refused, TooLarge
+from penstock.contracts.errors import NotFound, PenstockError, Refused, TooLarge
 from penstock.contracts.job_state import JobState, State
 from penstock.contracts.jobs import (
     MAX_INLINE,
@@ -105,11 +105,14 @@ def decide(state: JobState | None, command: Command, context: Context) -> Sequen
 
 
 def _enqueue(state: JobState | None, command: EnqueueJob, context: Context) -> Sequence[Event]:
+    """The facts are why no new job may be enqueued, if so."""
     id = context.command.subject
     if state is not None:
         if (state.name, state.payload) == (command.name, command.payload):
             return []
         raise Refused(f"There is a job {id!r} with another name or payload; use another id.")
+    if isinstance(context.facts, PenstockError):
+        raise context.facts
     size = len(msgspec.json.encode(command.payload))
     if size > MAX_INLINE:
         raise TooLarge(
@@ -133,12 +136,17 @@ def _enqueue(state: JobState | None, command: EnqueueJob, context: Context) -> S
     ]
 
 
+def is_waiting(state: JobState) -> bool:
+    """Whether it waits for a worker, for its time or for others."""
+    return state.state in ("pending", "retrying")
+
+
 def _after_seconds(now: datetime, seconds: float | None) -> datetime | None:
     return now + timedelta(seconds=seconds) if seconds else None
 
 
 def _cancel(state: JobState, command: CancelJob) -> Sequence[Event]:
-    if state.state == "cancelled":
+    if state.state == "cancelled" or (command.waiting and not is_waiting(state)):
         return []
     if state.is_over:
         raise Refused(f"The job {state.id!r} is {state.state} already; it cannot be cancelled.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE
 from penstock.contracts.jobs_bulk import EnqueueJobs
+from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import PREFIX as SCHEDULE
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
@@ -12,12 +13,15 @@ from penstock.infra.consuming.stranded import stranded
 from penstock.infra.objects import Objects
 from penstock.infra.repeated import Repeated
 from penstock.infra.service import Frame, Service
+from penstock.jobs.admission_entrance import Entrance
 from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.effects import Effect, Effects, in_turn
 from penstock.jobs.giving_back import GivingBack
+from penstock.jobs.queue_effects import QueueEffects
+from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.results import Results
 from penstock.jobs.schedule_overdue import Overdue
@@ -32,6 +36,8 @@ from penstock.jobs.workflow_telling import Telling
 def build(frame: Frame) -> Service[State]:
     """The jobs service, yet to be started."""
     dispatch = Dispatch(frame.bus)
+    states = QueueStates()
+    entrance = Entrance(states)
     effects: dict[type, Effect] = {JobState: dispatch.effect}
     service: Service[State] = Service(
         frame,
@@ -44,6 +50,7 @@ def build(frame: Frame) -> Service[State]:
         view=JobsView(),
         queries=QUERIES,
         effect=Effects(effects),
+        look_up=entrance,
     )
     decider = service.decider
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
@@ -56,11 +63,21 @@ def build(frame: Frame) -> Service[State]:
     recovery = WorkflowRecovery(workflows, telling, decider.load, decider.handle)
     settings = frame.settings
     results = Results(Objects(frame.bus), service.log, settings.result_age, settings.result_count)
+    queues = QueueEffects(
+        frame.bus,
+        lambda: service.model,
+        decider.load,
+        decider.handle,
+        service.projector.reached,
+        states,
+    )
+    effects[QueueState] = queues.effect
+    service.parts.append(queues.part())
     service.removals += [dispatch.remove, results.remove]
     if settings.result_age or settings.result_count:
         every = settings.retention_interval
         service.parts.append(Repeated("retention of results", results.look, every=every))
-    service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch)
+    service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch, entrance)
     due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due})
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)

@@ -8,11 +8,12 @@ from typing import Any
 import apsw
 
 from penstock.contracts.job_state import JobState
+from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.queries import Query
 from penstock.infra.views.view import Folded, View
-from penstock.jobs import job_view, schedule_view, workflow_view
+from penstock.jobs import job_view, queue_view, schedule_view, workflow_view
 from penstock.jobs.domain import State
 
 
@@ -24,6 +25,7 @@ class JobsView(View[State]):
             JobState: job_view.JobView(),
             ScheduleState: schedule_view.ScheduleView(),
             WorkflowState: workflow_view.WorkflowView(),
+            QueueState: queue_view.QueueView(),
         }
         self.schema = "".join(view.schema for view in self._by_state.values())
 
@@ -48,4 +50,5 @@ QUERIES: list[Query[Any]] = [
     *job_view.QUERIES,
     *schedule_view.QUERIES,
     *workflow_view.QUERIES,
+    *queue_view.QUERIES,
 ]

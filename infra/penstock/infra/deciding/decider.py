@@ -55,7 +55,7 @@ class Context(msgspec.Struct, frozen=True):
 Decide = Callable[[S | None, msgspec.Struct, Context], Sequence[msgspec.Struct]]
 Effect = Callable[[Aggregate[S], Envelope], Awaitable[None]]
 Load = Callable[[str], Awaitable[Aggregate[S]]]
-LookUp = Callable[[msgspec.Struct, Load[S]], Awaitable[Any]]
+LookUp = Callable[[msgspec.Struct, Load[S], Envelope], Awaitable[Any]]
 CarryOut = Callable[[Envelope, Any], Awaitable[Outcome]]
 
 
@@ -64,8 +64,9 @@ class Decider(Generic[S]):
 
     `effect` runs after the events are stored and before the command is acknowledged, also when a
     command is seen again: it must be idempotent, and finishes what a crash left undone.
-    `look_up` gets the `facts` that a command needs from beyond its aggregate, before it is decided;
-    it may run several times for one command. `own` carries out the frame's own commands, by type.
+    `look_up` gets the `facts` that a command needs from beyond its aggregate, before it is decided:
+    from its data and its envelope. It may run several times for one command. `own` carries out the
+    frame's own commands, by type.
     """
 
     def __init__(
@@ -140,7 +141,8 @@ class Decider(Generic[S]):
         self, aggregate: Aggregate[S], data: msgspec.Struct, command: Envelope
     ) -> Outcome:
         try:
-            facts = await self._look_up(data, self.load) if self._look_up else None
+            look_up = self._look_up
+            facts = await look_up(data, self.load, command) if look_up else None
             decided = self._decide(aggregate.state, data, Context(self._clock(), command, facts))
         except (Conflict, Unavailable):
             raise  # says nothing of the command

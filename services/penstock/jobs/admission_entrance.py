@@ -1,0 +1,31 @@
+"""Looks up why a new job may not be enqueued: see `Decider`'s `look_up`. Never decides.
+
+What it tells is taken into account only where there is no such job yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from penstock.contracts.envelope import Envelope
+from penstock.contracts.errors import PenstockError
+from penstock.contracts.jobs import EnqueueJob
+from penstock.infra.deciding.decider import Load
+from penstock.jobs.queue_states import QueueStates
+
+
+class Entrance:
+    """For commands that come one by one, and for those of many jobs."""
+
+    def __init__(self, queues: QueueStates) -> None:
+        self._queues = queues
+
+    async def __call__(
+        self, data: msgspec.Struct, load: Load[Any], command: Envelope
+    ) -> PenstockError | None:
+        """Why the job may not be enqueued, or None; None for other commands."""
+        if not isinstance(data, EnqueueJob):
+            return None
+        return self._queues.refusal(data.queue)

@@ -1,0 +1,124 @@
+"""What follows from a queue's state: its lanes paused, its jobs cancelled. Never decides.
+
+Every step may be done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from penstock.contracts.answers import Outcome
+from penstock.contracts.envelope import Envelope, unwrap, wrap
+from penstock.contracts.errors import Archived, Erased, NotFound
+from penstock.contracts.jobs import PRIORITIES, CancelJob
+from penstock.contracts.queues import PurgeQueue, QueueState
+from penstock.infra.bus import Bus
+from penstock.infra.deciding.aggregate import Aggregate
+from penstock.infra.deciding.decider import Load
+from penstock.infra.repeated import Repeated
+from penstock.infra.views.live_view import LiveView
+from penstock.jobs import queue_view
+from penstock.jobs.queue_lanes import QueueLanes, lane_name
+from penstock.jobs.queue_states import QueueStates
+from penstock.jobs.queue_view import Place
+
+LOOK = 1.0  # seconds between two looks at the queues
+FOLDED = 30.0  # seconds that the view may take to get to what is purged
+AT_ONCE = 64  # jobs that a purge cancels at a time
+
+Handle = Callable[[Envelope], Awaitable[Outcome]]
+Folds = Callable[[int, float], Awaitable[Any]]
+
+
+class QueueEffects:
+    """What becomes of queues beside their events.
+
+    `load` and `handle` are the service's own, `folded` waits for the view, which `model` gives.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        model: Callable[[], LiveView[Any]],
+        load: Load[Any],
+        handle: Handle,
+        folded: Folds,
+        states: QueueStates,
+    ) -> None:
+        self._lanes = QueueLanes(bus)
+        self._model = model
+        self._load = load
+        self._handle = handle
+        self._folded = folded
+        self._states = states
+
+    async def effect(self, queue: Aggregate[QueueState], command: Envelope) -> None:
+        """Do what the queue's present state and `command` ask for; see `Decider`."""
+        state = queue.state
+        if state is None:
+            return
+        self._states.know(queue.sequence, state)
+        await self._set_lanes(state)
+        if isinstance(unwrap(command), PurgeQueue) and state.purged:
+            await self._folded(queue.sequence, FOLDED)
+            await self._purge(state, state.purged, command)
+
+    async def look(self) -> None:
+        """Learn what other instances were told, and pause what was made anew meanwhile."""
+        _, found = await self._model().read(queue_view.every)
+        for sequence, state in found:
+            self._states.know(sequence, state)
+        wanted = [state for _, state in found if state.paused]
+        if not wanted:
+            return
+        paused = await self._lanes.paused()
+        for state in wanted:
+            if any(lane_name(state.name, priority) not in paused for priority in PRIORITIES):
+                await self._set_lanes(state)
+
+    def part(self) -> Repeated:
+        """The part of the service that looks again and again."""
+        return Repeated("look at the queues", self.look, every=LOOK)
+
+    async def _set_lanes(self, state: QueueState) -> None:
+        """Pause or resume, and look whether it was said otherwise meanwhile, or before: several
+        instances may do so, and a view may be behind.
+        """
+        while True:
+            await (self._lanes.pause if state.paused else self._lanes.resume)(state.name)
+            now = (await self._load(state.id)).state
+            if not isinstance(now, QueueState) or now.paused == state.paused:
+                return
+            state = now
+
+    # -- purging -----------------------------------------------------------------------------
+
+    async def _purge(self, state: QueueState, until: datetime, command: Envelope) -> None:
+        """Cancel what waited `until` then, a page after the other."""
+        place: Place = (0.0, "")
+        while True:
+            _, page = await self._model().read(queue_view.waiting, state.name, until, place)
+            if not page:
+                return
+            for n in range(0, len(page), AT_ONCE):
+                some = page[n : n + AT_ONCE]
+                await asyncio.gather(*(self._cancel(id, state.name, command) for _, id in some))
+            place = page[-1]
+
+    async def _cancel(self, job: str, queue: str, command: Envelope) -> None:
+        asked = wrap(
+            CancelJob(reason=f"the queue {queue!r} was purged", waiting=True),
+            id=f"{command.id}:{job}:cancel",
+            subject=job,
+            time=datetime.now(UTC),
+            correlationid=command.correlationid,
+            cause=command,
+            actor=command.actor,
+            traceparent=command.traceparent,
+        )
+        with contextlib.suppress(NotFound, Archived, Erased):
+            await self._handle(asked)
