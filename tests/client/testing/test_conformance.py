@@ -26,6 +26,7 @@ from penstock.client import (
     Worker,
 )
 from penstock.client.testing import TestSystem
+from penstock.infra.host import Build
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build as build_jobs
 from penstock.progress.service import build as build_progress
@@ -112,7 +113,9 @@ class Running:
 
 
 @pytest.fixture(params=["memory", "real"])
-async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
+async def running(
+    request: pytest.FixtureRequest, nats_url: str, prefix: str, tmp_path: Path
+) -> AsyncIterator[Running]:
     """Either system, with the handlers for the queue `default`."""
     async with AsyncExitStack() as stack:
         if request.param == "memory":
@@ -120,12 +123,11 @@ async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
             worker.include(handlers())
             yield Running(await stack.enter_async_context(TestSystem(worker)))
             return
-        url, prefix = (request.getfixturevalue(name) for name in ("nats_url", "prefix"))
-        parts = {"jobs": build_jobs, "progress": build_progress}
-        await stack.enter_async_context(running_system(url, prefix, tmp_path, parts))
-        worker = Worker(url, prefix=prefix, durability="os", grace=5.0)
+        parts: dict[str, Build] = {"jobs": build_jobs, "progress": build_progress}
+        await stack.enter_async_context(running_system(nats_url, prefix, tmp_path, parts))
+        worker = Worker(nats_url, prefix=prefix, durability="os", grace=5.0)
         worker.include(handlers())
-        ps = await stack.enter_async_context(Penstock(url, prefix=prefix))
+        ps = await stack.enter_async_context(Penstock(nats_url, prefix=prefix))
         await stack.enter_async_context(worker)
         yield Running(ps)
 
