@@ -280,3 +280,24 @@ async def test_a_job_is_told_as_it_was(running: Running) -> None:
     await running.over(job.id)
     first = (await running.ps.jobs.history(job.id))[0]
     assert (await running.ps.jobs.get(job.id, at=first.sequence)).state == "pending"
+
+
+async def test_a_schedule_is_put_paused_and_triggered(running: Running) -> None:
+    schedules = running.ps.schedules
+    await schedules.put("daily", "greet", {"user": "ada"}, cron="@daily")
+    assert (await schedules.pause("daily", "holidays")).next is None
+    job = await running.over(await schedules.trigger("daily", command_id="t"))
+    assert (job.id, job.result) == ("daily@now:t", "hello ada")
+    assert job.origin is not None and job.origin.schedule == "daily"
+    assert [(s.name, s.paused) for s in await schedules.list()] == [("daily", True)]
+    assert {tick.hour for tick in await schedules.next_runs("daily", 3)} == {0}
+    with pytest.raises(InvalidMessage, match="not a cron expression"):
+        await schedules.put("wrong", "greet", cron="0 25 * * *")
+
+
+async def test_the_flow_of_a_job_is_told(running: Running) -> None:
+    with running.ps.correlated("signup"):
+        job = await running.ps.jobs.enqueue("greet", {"user": "ada"})
+    await running.over(job.id)
+    told = [entry.type.split(".")[2] for entry in await running.ps.flow("signup")]
+    assert told == ["queued", "started", "completed"]

@@ -21,7 +21,7 @@ from penstock.client.penstock import Penstock
 from penstock.client.session import caused_by
 from penstock.client.testing.absent import NotInMemory
 from penstock.client.testing.reports import MemoryReports
-from penstock.client.testing.session import MemorySession
+from penstock.client.testing.session import MemorySession, others_turn
 from penstock.client.worker.attempt import TIMED_OUT
 from penstock.client.worker.context import JobContext
 from penstock.client.worker.decisions import End, Failure, after_failure
@@ -167,7 +167,7 @@ class MemoryAttempt:
     async def _ended(self, end: End) -> None:
         has_progress = self._job.progress
         if self._reports is not None:
-            await _later()  # what a thread said before it ended
+            await others_turn()  # what a thread said before it ended
             self._reports.flush()
             has_progress = self._reports.has_progress
         if has_progress and isinstance(end, JobCompleted | JobFailed):
@@ -217,10 +217,3 @@ def _as_present(attempt: MemoryAttempt) -> Iterator[None]:
         yield
     finally:
         _present.reset(token)
-
-
-async def _later() -> None:
-    """Let the loop do what it was given; `asyncio.sleep` may be the tests' own by now."""
-    done = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(done.set_result, None)
-    await done
