@@ -218,16 +218,17 @@ async def test_a_job_that_waits_can_be_cancelled(running: Running) -> None:
     assert await event_names(running.ps, job.id) == ["queued", "cancelled"]
 
 
-@pytest.mark.parametrize("id", ["schedule:a", "workflow:a", "queue:a", "gate:a", "x" * 300])
-async def test_an_id_of_something_else_is_refused(running: Running, id: str) -> None:
-    with pytest.raises(InvalidMessage):
-        await running.ps.jobs.enqueue("greet", {"user": "ada"}, id=id)
+async def test_an_id_of_something_else_is_refused(running: Running) -> None:
+    for id in ("schedule:a", "workflow:a", "queue:a", "gate:a", "x" * 300):
+        with pytest.raises(InvalidMessage):
+            await running.ps.jobs.enqueue("greet", {"user": "ada"}, id=id)
 
 
-@pytest.mark.parametrize("wrong", [{"priority": 10}, {"delay": -1}, {"max_attempts": 0}])
-async def test_what_no_job_can_have_is_refused(running: Running, wrong: dict[str, Any]) -> None:
-    with pytest.raises(InvalidMessage, match="not valid at"):
-        await running.ps.jobs.enqueue("greet", {"user": "ada"}, **wrong)
+async def test_what_no_job_can_have_is_refused(running: Running) -> None:
+    wrong: list[dict[str, Any]] = [{"priority": 10}, {"delay": -1}, {"max_attempts": 0}]
+    for options in wrong:
+        with pytest.raises(InvalidMessage, match="not valid at"):
+            await running.ps.jobs.enqueue("greet", {"user": "ada"}, **options)
 
 
 async def test_jobs_of_other_queues_and_unknown_names_wait(running: Running) -> None:
@@ -279,7 +280,16 @@ async def test_a_job_is_told_as_it_was(running: Running) -> None:
     job = await running.ps.jobs.enqueue("greet", {"user": "ada"})
     await running.over(job.id)
     first = (await running.ps.jobs.history(job.id))[0]
-    assert (await running.ps.jobs.get(job.id, at=first.sequence)).state == "pending"
+    for at in (first.sequence, first.time.isoformat()):
+        assert (await running.ps.jobs.get(job.id, at=at)).state == "pending"
+
+
+async def test_jobs_are_listed_page_by_page_the_newest_first(running: Running) -> None:
+    for id in ("a", "b", "c"):
+        await running.ps.jobs.enqueue("greet", {"user": "ada"}, id=id, delay=100)
+    page = await running.ps.jobs.list(name="greet", limit=2)
+    rest = await running.ps.jobs.list(name="greet", before=page[-1].id)
+    assert [[job.id for job in jobs] for jobs in (page, rest)] == [["c", "b"], ["a"]]
 
 
 async def test_a_schedule_is_put_paused_and_triggered(running: Running) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -104,13 +105,14 @@ async def test_a_handler_is_performed_at_once_and_raises_what_it_raises() -> Non
 
     async with TestSystem(handlers) as ps:
         assert await ps.perform("divide", {"by": 2}) == 0.5
-        for name, payload, error in [
+        wrong: list[tuple[str, dict[str, Any], type[Exception]]] = [
             ("divide", {"by": 0}, ZeroDivisionError),
             ("divide", {"by": "x"}, InvalidMessage),
             ("broken", {}, PermanentFailure),
             ("odd", {}, TypeError),
             ("unknown", {}, NotFound),
-        ]:
+        ]
+        for name, payload, error in wrong:
             with pytest.raises(error):
                 await ps.perform(name, payload)
         ps.refute_enqueued("divide")

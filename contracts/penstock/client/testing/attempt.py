@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ class MemoryAttempt:
 
     async def _in_lane(self, arguments: dict[str, Any]) -> Any:
         context = self._context() if self._handler.takes_context else None
-        if asyncio.iscoroutinefunction(self._handler.function):
+        if inspect.iscoroutinefunction(self._handler.function):
             return await self._handler.call(arguments, context)
         return await in_thread(self._run_in_thread, self._handler, arguments, context)
 
