@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import InvalidMessage, NotFound, TooLarge
-from penstock.contracts.jobs import MAX_INLINE
+from penstock.contracts.jobs import MAX_INLINE, EnqueueJob, Origin
 from penstock.contracts.schedules import (
     DeleteSchedule,
+    JobTemplate,
     PauseSchedule,
     PutSchedule,
     ResumeSchedule,
@@ -162,6 +163,22 @@ def tick(state: ScheduleState, now: datetime, *, busy: bool) -> ScheduleTicked |
         skipped=made.skipped + uncounted,
         overlapping=made.overlapping,
         next=next_tick(state.timing, made.through),
+    )
+
+
+def enqueueing(job: JobTemplate, schedule: str, delay: float) -> EnqueueJob:
+    """The command that enqueues a job of `schedule`, which waits for `delay` seconds yet."""
+    return EnqueueJob(
+        name=job.name,
+        payload=job.payload,
+        queue=job.queue,
+        priority=job.priority,
+        delay=delay,
+        max_attempts=job.max_attempts,
+        backoff=job.backoff,
+        tags=job.tags,
+        rules=job.rules,
+        origin=Origin(schedule=schedule),
     )
 
 

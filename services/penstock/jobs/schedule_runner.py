@@ -17,9 +17,8 @@ from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
 from penstock.contracts.errors import Archived, Conflict, Erased, PenstockError, Unavailable
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import SERVICE, EnqueueJob, JobDue, Origin, timer
+from penstock.contracts.jobs import SERVICE, JobDue, timer
 from penstock.contracts.schedules import (
-    JobTemplate,
     ScheduleState,
     ScheduleTicked,
     TriggerSchedule,
@@ -32,7 +31,7 @@ from penstock.infra.deciding.decider import Load
 from penstock.infra.event_log import EventLog
 from penstock.infra.sender import Cause, Sender
 from penstock.infra.timers import Timers
-from penstock.jobs.schedule import evolve, tick
+from penstock.jobs.schedule import enqueueing, evolve, tick
 from penstock.jobs.schedule_ticks import delay_of
 
 log = logging.getLogger(__name__)
@@ -138,7 +137,7 @@ class ScheduleRunner:
         """Enqueue a job once. What is refused is sent as anybody's command would be, and so
         becomes a dead letter; the schedule goes on.
         """
-        command = _enqueueing(state.job, state.name, delay)
+        command = enqueueing(state.job, state.name, delay)
         envelope = wrap(
             command,
             id=job,
@@ -174,19 +173,4 @@ def _ticked(
         correlationid=job,
         actor=schedule.id,
         version=schedule.version + 1,
-    )
-
-
-def _enqueueing(job: JobTemplate, schedule: str, delay: float) -> EnqueueJob:
-    return EnqueueJob(
-        name=job.name,
-        payload=job.payload,
-        queue=job.queue,
-        priority=job.priority,
-        delay=delay,
-        max_attempts=job.max_attempts,
-        backoff=job.backoff,
-        tags=job.tags,
-        rules=job.rules,
-        origin=Origin(schedule=schedule),
     )

@@ -5,7 +5,7 @@ Never looks at a job.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from penstock.client.penstock import Penstock
@@ -17,6 +17,8 @@ from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.objects import Objects
 from penstock.infra.timers import Timers
 
+Called = tuple[Any, BaseException | None]
+RunInThread = Callable[[Callable[[], Called]], Awaitable[Called]]
 STOPPING = 2.0  # seconds that a handler gets to end after it was told to
 
 
@@ -52,26 +54,27 @@ class Station:
             case "async":
                 return await handler.call(arguments, given)
             case "thread":
-                return await self._in_thread(handler, arguments, given)
+                return await in_thread(self._threads.run, handler, arguments, given)
             case _:
                 assert given is not None
                 return await self._processes.run(handler, arguments, given, self.stopping)
 
-    async def _in_thread(
-        self, handler: Handler, arguments: dict[str, Any], context: JobContext | None
-    ) -> Any:
-        def called() -> tuple[Any, BaseException | None]:
-            try:
-                return handler.call(arguments, context), None
-            except BaseException as error:  # noqa: BLE001 - SystemExit too would end the thread only
-                return None, error
 
-        value, error = await self._threads.run(called)
-        if error is not None:
-            raise (
-                error if isinstance(error, Exception) and not _is_special(error) else Escaped(error)
-            )
-        return value
+async def in_thread(
+    run: RunInThread, handler: Handler, arguments: dict[str, Any], context: JobContext | None
+) -> Any:
+    """What the handler returns, called in a thread by `run`. Raises what it raises, or Escaped."""
+
+    def called() -> Called:
+        try:
+            return handler.call(arguments, context), None
+        except BaseException as error:  # noqa: BLE001 - SystemExit too would end the thread only
+            return None, error
+
+    value, error = await run(called)
+    if error is not None:
+        raise (error if isinstance(error, Exception) and not _is_special(error) else Escaped(error))
+    return value
 
 
 def _is_special(error: Exception) -> bool:

@@ -1,0 +1,220 @@
+"""One attempt of a job in memory: the handler is run, and what comes of it stored.
+
+The decisions are the worker's own, from `client.worker`. Never waits for a time to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from penstock.client.penstock import Penstock
+from penstock.client.session import caused_by
+from penstock.client.testing.absent import NotInMemory
+from penstock.client.testing.reports import MemoryReports
+from penstock.client.testing.session import MemorySession, others_turn
+from penstock.client.worker.attempt import TIMED_OUT
+from penstock.client.worker.context import JobContext
+from penstock.client.worker.decisions import End, Failure, after_failure
+from penstock.client.worker.described import described
+from penstock.client.worker.handlers import Handler
+from penstock.client.worker.policy import Dead
+from penstock.client.worker.reports import end_progress
+from penstock.client.worker.station import Called, Escaped, in_thread
+from penstock.contracts.errors import InvalidMessage
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import JobCancelled, JobCompleted, JobFailed, JobStarted
+from penstock.infra.sender import Cause
+
+NAME = "testing"  # the worker's
+_present: ContextVar[MemoryAttempt | None] = ContextVar("penstock_attempt", default=None)
+
+
+def present_attempt() -> MemoryAttempt | None:
+    """The attempt whose handler calls, if one does."""
+    return _present.get()
+
+
+class Surroundings(Protocol):
+    """Where attempts run."""
+
+    now: datetime
+    ps: Penstock
+    session: MemorySession
+    threads: Executor
+
+    def jitter(self) -> float:
+        """From 0 to 1."""
+        ...
+
+
+class MemoryAttempt:
+    """`error` is what the handler raised, None if it did not; `deadline` when its time is over."""
+
+    def __init__(self, around: Surroundings, handler: Handler, job: JobState, item: int) -> None:
+        self._around = around
+        self._handler = handler
+        self._job = job
+        self._item = item
+        self._log = around.session.logs["jobs"]
+        self._head = 0
+        self._reports: MemoryReports | None = None
+        self.id = job.id
+        self.attempt = job.attempt + 1
+        self.deadline: datetime | None = None
+        self.is_over_time = False
+        self.error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Run the handler, and store how it began and ended."""
+        started = JobStarted(attempt=self.attempt, worker=NAME, item=self._item)
+        event = self._log.follow_on(self.id, started, self._around.now)
+        self._head = self._log.sequence(self.id)
+        self._limit_time()
+        with caused_by(Cause(correlationid=event.correlationid, event=event, actor=event.actor)):
+            with _as_present(self):
+                end = await self._called()
+            await self._ended(end)
+
+    def note(self, event: msgspec.Struct) -> bool:
+        """Store an event amid the attempt; False if the job is no longer this attempt's."""
+        if not self._is_ours():
+            return False
+        self._log.follow_on(self.id, event, self._around.now)
+        self._head = self._log.sequence(self.id)
+        return True
+
+    def stop_in_time(self) -> None:
+        """Raise CancelledError in the handler if its time is over."""
+        if self.deadline is not None and self._around.now >= self.deadline:
+            self._around.now = self.deadline
+            self.is_over_time = True
+            raise asyncio.CancelledError("The time for it is over.")
+
+    def _is_ours(self) -> bool:
+        return self._log.sequence(self.id) == self._head
+
+    def _limit_time(self) -> None:
+        now, seconds = self._around.now, self._job.rules.timeout or self._handler.timeout
+        ends = [now + timedelta(seconds=seconds)] if seconds else []
+        if self._job.expires_at:
+            ends.append(self._job.expires_at)
+        self.deadline = min(ends, default=None)
+        self.is_over_time = self.deadline is not None and self.deadline <= now
+
+    async def _called(self) -> End:
+        try:
+            arguments = self._handler.arguments(msgspec.json.encode(self._job.payload))
+        except InvalidMessage as error:
+            self.error = error
+            return self._failed(Failure(described(error, trace=False), Dead(), cause="payload"))
+        if self.is_over_time:
+            return self._timed_out()
+        try:
+            value = await self._in_lane(arguments)
+        except NotInMemory:
+            raise  # what this system cannot do is the test's to know
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise  # the test itself is to end
+            return self._raised(asyncio.CancelledError("The handler cancelled itself."))
+        except Exception as error:  # noqa: BLE001 - becomes the job's error
+            return self._raised(error.error if isinstance(error, Escaped) else error)
+        return self._completed(value)
+
+    async def _in_lane(self, arguments: dict[str, Any]) -> Any:
+        context = self._context() if self._handler.takes_context else None
+        if inspect.iscoroutinefunction(self._handler.function):
+            return await self._handler.call(arguments, context)
+        return await in_thread(self._run_in_thread, self._handler, arguments, context)
+
+    async def _run_in_thread(self, called: Callable[[], Called]) -> Called:
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        return await loop.run_in_executor(self._around.threads, context.run, called)
+
+    def _context(self) -> JobContext:
+        self._reports = MemoryReports(
+            self,
+            self._around.session,
+            self._handler.stages,
+            has_progress=self._job.progress,
+        )
+        return JobContext(
+            id=self.id,
+            name=self._job.name,
+            attempt=self.attempt,
+            max_attempts=self._handler.policy.max_attempts or self._job.max_attempts,
+            correlationid=self._job.correlationid,
+            deadline=self.deadline,
+            checkpoint=self._job.checkpoint,
+            ps=self._around.ps,
+            loop=asyncio.get_running_loop(),
+            is_stopped=lambda: self.is_over_time or not self._is_ours(),
+            reports=self._reports,
+        )
+
+    # -- ending ------------------------------------------------------------------------------
+
+    async def _ended(self, end: End) -> None:
+        has_progress = self._job.progress
+        if self._reports is not None:
+            await others_turn()  # what a thread said before it ended
+            self._reports.flush()
+            has_progress = self._reports.has_progress
+        if has_progress and isinstance(end, JobCompleted | JobFailed):
+            end = replace(end, progress=True)
+        if not self.note(end) or not has_progress:  # it was cancelled meanwhile, or that is all
+            return
+        if isinstance(end, JobCompleted | JobFailed | JobCancelled):
+            await end_progress(self._around.ps, self.id, end, self._head)
+
+    def _completed(self, value: Any) -> End:
+        try:
+            result = msgspec.json.decode(msgspec.json.encode(value))
+        except Exception as error:  # noqa: BLE001 - a value that JSON cannot carry
+            self.error = error
+            return self._failed(Failure(described(error, trace=False), Dead()))
+        return JobCompleted(attempt=self.attempt, result=result)
+
+    def _raised(self, error: BaseException) -> End:
+        if self.is_over_time:
+            return self._timed_out()
+        self.error = error
+        return self._failed(Failure(described(error), self._handler.policy.after(error)))
+
+    def _timed_out(self) -> End:
+        self.error = error = TimeoutError("The time for it was over before it came to its end.")
+        expires = self._job.expires_at
+        over = expires is not None and self._around.now >= expires
+        named = replace(described(error, trace=False), type=TIMED_OUT)
+        return self._failed(Failure(named, self._handler.policy.after(error), over=over))
+
+    def _failed(self, failure: Failure) -> End:
+        policy, job = self._handler.policy, self._job
+        return after_failure(
+            failure,
+            attempt=self.attempt,
+            max_attempts=policy.max_attempts or job.max_attempts,
+            backoff=policy.backoff or job.backoff,
+            now=self._around.now,
+            jitter=self._around.jitter(),
+        )
+
+
+@contextmanager
+def _as_present(attempt: MemoryAttempt) -> Iterator[None]:
+    token = _present.set(attempt)
+    try:
+        yield
+    finally:
+        _present.reset(token)

@@ -1,0 +1,148 @@
+"""The events of one service in memory, and the states that they make. Never decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from penstock.client.testing.domains import Domain
+from penstock.contracts.answers import HistoryEntry
+from penstock.contracts.envelope import Envelope, unwrap, wrap
+from penstock.contracts.errors import InvalidMessage, NotFound
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One event, and its sequence among all of the service."""
+
+    sequence: int
+    event: Envelope
+
+
+class MemoryLog:
+    """`states` has the present state of each aggregate, `events` what made it, both by id."""
+
+    def __init__(self, service: str, domain: Domain) -> None:
+        self.service = service
+        self.domain = domain
+        self.states: dict[str, Any] = {}
+        self.events: dict[str, list[Stored]] = {}
+        self.newest = 0
+
+    def sequence(self, id: str) -> int:
+        """That of the aggregate's last event, 0 if it has none."""
+        return self.events[id][-1].sequence if id in self.events else 0
+
+    def last(self, id: str) -> Envelope:
+        """The aggregate's last event."""
+        return self.events[id][-1].event
+
+    def found(self, id: str) -> Any:
+        """The state now. Raises NotFound."""
+        if id not in self.states:
+            raise NotFound(f"There is no {id!r} in {self.service}.", id=id)
+        return self.states[id]
+
+    def append(
+        self,
+        id: str,
+        data: Any,
+        *,
+        event_id: str,
+        now: datetime,
+        correlationid: str,
+        cause: Envelope | None,
+        actor: str | None,
+    ) -> Envelope:
+        """Store one event and fold it."""
+        stored = self.events.setdefault(id, [])
+        event = wrap(
+            data,
+            id=event_id,
+            subject=id,
+            time=now,
+            correlationid=correlationid,
+            cause=cause,
+            actor=actor,
+            version=len(stored) + 1,
+        )
+        self.newest += 1
+        stored.append(Stored(self.newest, event))
+        self.states[id] = self.domain.evolve(self.states.get(id), data, event)
+        return event
+
+    def follow_on(self, id: str, data: Any, now: datetime) -> Envelope:
+        """Store an event that the aggregate's last one is the cause of."""
+        last = self.last(id)
+        return self.append(
+            id,
+            data,
+            event_id=f"{id}:{last.version + 1}:testing",
+            now=now,
+            correlationid=last.correlationid,
+            cause=last,
+            actor=last.actor,
+        )
+
+    def at(self, id: str, at: str) -> Any:
+        """The state at a sequence or time. Raises NotFound or InvalidMessage."""
+        self.found(id)
+        happened, state = _moment(at), None
+        for stored in self.events[id]:
+            if happened(stored):
+                state = self.domain.evolve(state, unwrap(stored.event), stored.event)
+        if state is None:
+            raise NotFound(f"There was no {id!r} at {at}.", id=id)
+        return state
+
+    def entries(self, id: str) -> list[HistoryEntry]:
+        """The history of one aggregate. Raises NotFound."""
+        self.found(id)
+        return [_entry(self.service, stored) for stored in self.events[id]]
+
+    def flow(self, correlationid: str) -> list[HistoryEntry]:
+        """All events of a flow."""
+        found = [one for one in self._all() if one.event.correlationid == correlationid]
+        return [_entry(self.service, stored) for stored in found]
+
+    def _all(self) -> Iterator[Stored]:
+        for events in self.events.values():
+            yield from events
+
+
+def _moment(at: str) -> Callable[[Stored], bool]:
+    if at.isdecimal():
+        return lambda stored: stored.sequence <= int(at)
+    try:
+        time = datetime.fromisoformat(at)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise InvalidMessage(
+            f"at={at!r} is neither a stream sequence nor a time such as 2026-01-31T09:30:00Z.",
+            path="$.at",
+        )
+    moment = time
+    return lambda stored: stored.event.time <= moment
+
+
+def _entry(service: str, stored: Stored) -> HistoryEntry:
+    event = stored.event
+    return HistoryEntry(
+        sequence=stored.sequence,
+        service=service,
+        subject=event.subject,
+        version=event.version,
+        id=event.id,
+        type=event.type,
+        time=event.time,
+        data=msgspec.json.decode(event.data),
+        correlationid=event.correlationid,
+        causationid=event.causationid,
+        causationtype=event.causationtype,
+        causationtime=event.causationtime,
+        causationcause=event.causationcause,
+        actor=event.actor,
+    )

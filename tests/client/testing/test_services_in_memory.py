@@ -1,0 +1,102 @@
+"""What else there is in memory beside jobs, and that the rest says that it is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from penstock.client import Handlers, NotFound, Refused, TooLarge
+from penstock.client.testing import NotInMemory, TestSystem
+
+
+async def test_a_progress_is_made_updated_and_completed() -> None:
+    async with TestSystem(Handlers()) as ps:
+        await ps.progress.create("p", stages=["read", "write"])
+        await ps.progress.update("p", 40, stage="read", message="reading")
+        assert (await ps.progress.get("p")).percent == 40
+        await ps.progress.complete("p")
+        assert (await ps.progress.list(state="completed"))[0].id == "p"
+        with pytest.raises(Refused):
+            await ps.progress.update("p", 50)
+        with pytest.raises(NotFound):
+            await ps.progress.get("q")
+        assert len(await ps.progress.history("p")) == 3
+
+
+async def test_a_notification_is_asserted_by_a_part_of_it() -> None:
+    async with TestSystem(Handlers()) as ps:
+        await ps.notifications.send("ada", {"title": "Hello", "body": "Welcome"})
+        await ps.notifications.broadcast({"title": "News"}, channel="all")
+        assert ps.assert_notified("ada", {"title": "Hello"})["body"] == "Welcome"
+        ps.assert_notified(channel="all")
+        with pytest.raises(AssertionError, match=r"(?s)'user:bob'.*There are:.*user:ada .*Hello"):
+            ps.assert_notified("bob")
+        with pytest.raises(TooLarge):
+            await ps.notifications.send("ada", {"title": "x" * 40_000})
+
+
+async def test_a_notification_sent_twice_is_sent_once() -> None:
+    async with TestSystem(Handlers()) as ps:
+        first = await ps.notifications.send("ada", {"title": "Hello"}, id="n")
+        assert await ps.notifications.send("ada", {"title": "Hello"}, id="n") == first
+
+
+async def test_a_cached_value_lives_until_its_time_or_its_tag_is_over() -> None:
+    async with TestSystem(Handlers()) as ps:
+        made: list[int] = []
+
+        async def value() -> int:
+            made.append(len(made))
+            return len(made)
+
+        async def read() -> int:
+            return await ps.cache.get_or_set("k", value, ttl=60, tags=["t"])
+
+        assert [await read(), await read()] == [1, 1]
+        await ps.advance(seconds=60)
+        assert await read() == 2
+        await ps.cache.invalidate(["t"])
+        assert [await read(), await read()] == [3, 3]
+        await ps.cache.delete("k")
+        assert await ps.cache.get("k") is None
+        assert (ps.cache.stats().hits, ps.cache.stats().expired, ps.cache.stats().stale) == (
+            2,
+            1,
+            1,
+        )
+
+
+ELSEWHERE: dict[str, Callable[[TestSystem], Any]] = {
+    "ps.workflows.start": lambda ps: ps.workflows.start,
+    "ps.search.search": lambda ps: ps.search.search,
+    "ps.exports.export": lambda ps: ps.exports.export,
+    "ps.changes.publish": lambda ps: ps.changes.publish,
+    "'inbox'": lambda ps: ps.notifications.inbox("ada"),
+    "'token'": lambda ps: ps.notifications.token("ada"),
+    "ps.cache.look": lambda ps: ps.cache.why("k"),
+    "the connection to NATS": lambda ps: ps.session.bus.publish,
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+async def test_what_is_not_there_says_so(what: str) -> None:
+    async with TestSystem(Handlers()) as ps:
+        with pytest.raises(NotInMemory, match=f"{what}.*Test it on a real system"):
+            await ELSEWHERE[what](ps)
+
+
+async def test_a_failed_assertion_shows_what_was_enqueued_instead() -> None:
+    async with TestSystem(Handlers()) as ps:
+        with pytest.raises(AssertionError, match="Nothing is enqueued"):
+            ps.assert_enqueued("welcome")
+        await ps.jobs.enqueue("report", queue="slow")
+        await ps.jobs.enqueue("welcome", {"user": "ada"}, delay=60)
+        with pytest.raises(AssertionError) as failed:
+            ps.assert_enqueued("welcome", payload={"user": "bob"}, delay=60)
+        assert str(failed.value).splitlines() == [
+            "No job 'welcome' is enqueued with payload={'user': 'bob'}, delay=60. There are:",
+            '  welcome  {"user":"ada"}  queue=default  delay=60  pending',
+            "  report   {}              queue=slow     delay=0   pending",
+        ]
