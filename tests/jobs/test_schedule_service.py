@@ -48,7 +48,7 @@ async def test_every_tick_has_a_job_with_its_time_for_an_id(ps: Penstock, system
     assert put.next
     state = await ran(ps, "pulse", 2)
     ids = [tick_id("pulse", put.next + n * SECOND) for n in range(2)]
-    jobs = [await ps.jobs.get(id) for id in ids]
+    jobs = [await anext(ps.jobs.watch(id)) for id in ids]  # queued behind the tick
     assert [(job.name, job.queue, job.tags) for job in jobs] == [("beat", "hearts", ("t",))] * 2
     assert all(job.origin and job.origin.schedule == "pulse" for job in jobs)
     assert (state.last, state.last_job) == (put.next + SECOND, ids[1])
