@@ -277,7 +277,7 @@ async def test_many_jobs_are_told_of_in_their_order(running: Running) -> None:
 
 
 async def test_a_job_is_told_as_it_was(running: Running) -> None:
-    job = await running.ps.jobs.enqueue("greet", {"user": "ada"})
+    job = await running.ps.jobs.enqueue("greet", {"user": "ada"}, delay=0.01)
     await running.over(job.id)
     first = (await running.ps.jobs.history(job.id))[0]
     for at in (first.sequence, first.time.isoformat()):
