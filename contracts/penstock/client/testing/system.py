@@ -13,6 +13,7 @@ from penstock.client.jobs import Jobs
 from penstock.client.notifications import Notifications
 from penstock.client.penstock import Penstock
 from penstock.client.progress import Progress
+from penstock.client.queues import Queues
 from penstock.client.schedules import Schedules
 from penstock.client.testing.absent import stand_in
 from penstock.client.testing.asserting import (
@@ -37,8 +38,8 @@ class TestSystem(Penstock):
     `seed` makes the jitter of retries repeatable.
 
     Of a `Worker` the jobs of its own queues are run, of plain `Handlers` all. There are `ps.jobs`,
-    `ps.schedules`, `ps.progress`, `ps.cache`, and `ps.notifications` for sending; what is not there
-    raises NotInMemory. Raises StartupError where cronsim is not installed.
+    `ps.queues`, `ps.schedules`, `ps.progress`, `ps.cache`, and `ps.notifications` for sending;
+    what is not there raises NotInMemory. Raises StartupError where cronsim is not installed.
     """
 
     __test__ = False  # no class of tests for pytest
@@ -62,6 +63,7 @@ class TestSystem(Penstock):
         """Begin with nothing enqueued."""
         self.session = session = self._runner.session
         self.jobs = Jobs(session)
+        self.queues = Queues(session)
         self.schedules = Schedules(session)
         self.progress = Progress(session)
         self.notifications = Notifications(session, None)
