@@ -332,7 +332,9 @@ async def test_a_drained_queue_takes_no_new_jobs_and_a_purged_one_loses_them(
     await running.ps.queues.drain("q")
     with pytest.raises(Refused, match="takes no new jobs"):
         await running.ps.jobs.enqueue("greet", {"user": "bob"}, queue="q")
-    assert (await running.ps.jobs.enqueue("greet", {"user": "ada"}, id=job.id)).id == job.id
+    assert (
+        await running.ps.jobs.enqueue("greet", {"user": "ada"}, id=job.id, queue="q")
+    ).id == job.id
     await running.ps.queues.purge("q")
     ended = await running.over(job.id)
     assert (ended.state, ended.reason) == ("cancelled", "the queue 'q' was purged")

@@ -5,7 +5,7 @@ Never sleeps, and never decides what a domain decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -109,13 +109,18 @@ class TestSystem(Penstock):
 
     # -- running -----------------------------------------------------------------------------
 
-    async def perform(self, name: str, payload: Mapping[str, Any] | None = None) -> Any:
+    async def perform(
+        self, name: str | Callable[..., Any], payload: Mapping[str, Any] | None = None
+    ) -> Any:
         """What the handler `name` returns, run once and at once; raises what it raises.
+
+        The function itself may be given in place of the name, as everywhere here.
 
         Its job counts as no enqueued one, and is not tried again. Raises NotFound if there is no
         such handler, InvalidMessage for a payload that it cannot take, TypeError and the like for
         a result that JSON cannot carry.
         """
+        name = self._name(name)
         if name not in self._runner.handlers:
             raise NotFound(f"There is no handler for {name!r}.")
         id = f"performed-{len(self._performed) + 1}"
@@ -131,12 +136,13 @@ class TestSystem(Penstock):
 
     # -- asserting ---------------------------------------------------------------------------
 
-    def assert_enqueued(self, name: str, **wanted: Any) -> JobState:
+    def assert_enqueued(self, name: str | Callable[..., Any], **wanted: Any) -> JobState:
         """A job of that name whose fields are as `wanted`; of `payload` a part is enough, and
         `delay` is in seconds or a timedelta. Also one that has run since.
 
         Raises AssertionError, which shows what was enqueued instead.
         """
+        name = self._name(name)
         jobs = queued(self._runner.session.logs["jobs"], self._performed)
         for one in jobs:
             if one.job.name == name and one.fits(wanted):
@@ -144,8 +150,9 @@ class TestSystem(Penstock):
         like = f" with {described(wanted)}" if wanted else ""
         raise AssertionError(f"No job {name!r} is enqueued{like}. {instead(jobs, name)}")
 
-    def refute_enqueued(self, name: str, **wanted: Any) -> None:
+    def refute_enqueued(self, name: str | Callable[..., Any], **wanted: Any) -> None:
         """Raise AssertionError if there is such a job; see `assert_enqueued`."""
+        name = self._name(name)
         jobs = queued(self._runner.session.logs["jobs"], self._performed)
         found = [one for one in jobs if one.job.name == name and one.fits(wanted)]
         if found:
@@ -168,3 +175,12 @@ class TestSystem(Penstock):
                 return one.content
         whom, what = f" to {to!r}" if to else "", f" with {dict(content)!r}" if content else ""
         raise AssertionError(f"No notification was sent{whom}{what}. {all_sent(notifications)}")
+
+    def _name(self, job: str | Callable[..., Any]) -> str:
+        if isinstance(job, str):
+            return job
+        handlers = self._runner.handlers.values()
+        name = next((handler.name for handler in handlers if handler.function is job), None)
+        if name is None:
+            raise NotFound(f"{job!r} is no handler of this system's worker.")
+        return name
