@@ -17,6 +17,7 @@ PLACES = {name: ROOT / "services/penstock" / name for name in (*SERVICES, "cli",
 PLACES |= {"contracts": ROOT / "contracts/penstock/contracts"}
 PLACES |= {"client": ROOT / "contracts/penstock/client", "infra": ROOT / "infra/penstock/infra"}
 PLACES |= {"client.testing": PLACES["client"] / "testing"}
+PURE_JOBS = ("job", "domain", "queue_states", "schedule", "schedule_ticks", "workflow")
 MAY_IMPORT = {
     "contracts": {"contracts"},
     "infra": {"contracts", "infra", "client.discovery"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
         "contracts",
         "client",
         "infra",
-        *(f"jobs.{pure}" for pure in ("job", "domain", "schedule", "schedule_ticks", "workflow")),
+        *(f"jobs.{pure}" for pure in PURE_JOBS),
         *(f"{service}.domain" for service in ("progress", "notifications", "cache")),
     },
     "demo": {"client", "demo"},

@@ -277,7 +277,7 @@ async def test_many_jobs_are_told_of_in_their_order(running: Running) -> None:
 
 
 async def test_a_job_is_told_as_it_was(running: Running) -> None:
-    job = await running.ps.jobs.enqueue("greet", {"user": "ada"})
+    job = await running.ps.jobs.enqueue("greet", {"user": "ada"}, delay=0.01)
     await running.over(job.id)
     first = (await running.ps.jobs.history(job.id))[0]
     for at in (first.sequence, first.time.isoformat()):
@@ -311,3 +311,30 @@ async def test_the_flow_of_a_job_is_told(running: Running) -> None:
     await running.over(job.id)
     told = [entry.type.split(".")[2] for entry in await running.ps.flow("signup")]
     assert told == ["queued", "started", "completed"]
+
+
+async def test_a_paused_queue_gives_nothing_out_until_it_is_resumed(running: Running) -> None:
+    await running.ps.queues.pause("default", "repairs")
+    job = await running.ps.jobs.enqueue("greet", {"user": "ada"})
+    if isinstance(running.ps, TestSystem):
+        await running.ps.advance(hours=1)
+    assert await running.ps.jobs.get_status(job.id) == "pending"
+    assert [(q.name, q.paused) for q in await running.ps.queues.list()] == [("default", True)]
+    await running.ps.queues.resume("default")
+    assert (await running.over(job.id)).result == "hello ada"
+
+
+async def test_a_drained_queue_takes_no_new_jobs_and_a_purged_one_loses_them(
+    running: Running,
+) -> None:
+    job = await running.ps.jobs.enqueue("greet", {"user": "ada"}, queue="q", delay=100)
+    assert await running.ps.queues.resume("never-said") is None
+    await running.ps.queues.drain("q")
+    with pytest.raises(Refused, match="takes no new jobs"):
+        await running.ps.jobs.enqueue("greet", {"user": "bob"}, queue="q")
+    assert (
+        await running.ps.jobs.enqueue("greet", {"user": "ada"}, id=job.id, queue="q")
+    ).id == job.id
+    await running.ps.queues.purge("q")
+    ended = await running.over(job.id)
+    assert (ended.state, ended.reason) == ("cancelled", "the queue 'q' was purged")

@@ -104,7 +104,7 @@ async def test_a_handler_is_performed_at_once_and_raises_what_it_raises() -> Non
         return object()
 
     async with TestSystem(handlers) as ps:
-        assert await ps.perform("divide", {"by": 2}) == 0.5
+        assert await ps.perform("divide", {"by": 2}) == await ps.perform(divide, {"by": 2}) == 0.5
         wrong: list[tuple[str, dict[str, Any], type[Exception]]] = [
             ("divide", {"by": 0}, ZeroDivisionError),
             ("divide", {"by": "x"}, InvalidMessage),
@@ -115,7 +115,11 @@ async def test_a_handler_is_performed_at_once_and_raises_what_it_raises() -> Non
         for name, payload, error in wrong:
             with pytest.raises(error):
                 await ps.perform(name, payload)
-        ps.refute_enqueued("divide")
+        ps.refute_enqueued(divide)
+        await ps.jobs.enqueue(divide, {"by": 1})
+        assert ps.assert_enqueued(divide, payload={"by": 1}).name == "divide"
+        with pytest.raises(NotFound, match="is no handler"):
+            ps.assert_enqueued(print)
         await ps.advance(days=1)
         assert await ps.jobs.list(state="retrying") == []
 

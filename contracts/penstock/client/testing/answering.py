@@ -14,6 +14,7 @@ from penstock.contracts.answers import ById, FlowOf, HistoryOf, Question
 from penstock.contracts.errors import NotFound
 from penstock.contracts.job_state import JobState, ListJobs, QueueDepth
 from penstock.contracts.progress import ListProgress, ProgressState
+from penstock.contracts.queues import ListQueues, QueueState
 from penstock.contracts.schedules import (
     ListSchedules,
     ScheduleState,
@@ -104,6 +105,12 @@ def _schedules(log: MemoryLog, question: ListSchedules, _: datetime) -> list[Sch
     return sorted(found, key=lambda one: one.name)[: question.limit]
 
 
+def _queue_states(log: MemoryLog, question: ListQueues, _: datetime) -> list[QueueState]:
+    found = [one for one in log.states.values() if isinstance(one, QueueState)]
+    after = [queue for queue in found if queue.name > question.after]
+    return sorted(after, key=lambda one: one.name)[: question.limit]
+
+
 def _schedule(log: MemoryLog, question: ShowSchedule, now: datetime) -> ShownSchedule:
     from penstock.jobs.schedule_ticks import upcoming
 
@@ -119,6 +126,7 @@ def _schedule(log: MemoryLog, question: ShowSchedule, now: datetime) -> ShownSch
 QUESTIONS: Mapping[tuple[str, str], Read] = {
     ("jobs", "list"): _jobs,
     ("jobs", "queues"): _queues,
+    ("jobs", "queue-states"): _queue_states,
     ("jobs", "schedules"): _schedules,
     ("jobs", "schedule"): _schedule,
     ("progress", "list"): _progresses,

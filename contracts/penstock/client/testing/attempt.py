@@ -23,13 +23,13 @@ from penstock.client.session import caused_by
 from penstock.client.testing.absent import NotInMemory
 from penstock.client.testing.reports import MemoryReports
 from penstock.client.testing.session import MemorySession, others_turn
-from penstock.client.worker.attempt import TIMED_OUT
 from penstock.client.worker.context import JobContext
 from penstock.client.worker.decisions import End, Failure, after_failure
 from penstock.client.worker.described import described
 from penstock.client.worker.handlers import Handler
+from penstock.client.worker.job_progress import end_progress
+from penstock.client.worker.outcomes import TIMED_OUT
 from penstock.client.worker.policy import Dead
-from penstock.client.worker.reports import end_progress
 from penstock.client.worker.station import Called, Escaped, in_thread
 from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.job_state import JobState

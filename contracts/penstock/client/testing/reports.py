@@ -9,7 +9,8 @@ import msgspec
 from penstock.client.session import state_of
 from penstock.client.testing.session import MemorySession
 from penstock.client.worker.described import clean
-from penstock.client.worker.reports import CHECKPOINT, LINES, LONGEST, Reports
+from penstock.client.worker.job_log import LINES, LONGEST
+from penstock.client.worker.reports import CHECKPOINT, Reports
 from penstock.contracts.errors import LeaseLost, TooLarge
 from penstock.contracts.jobs import JobCheckpointed, JobLogged, LogLine
 from penstock.contracts.progress import (
@@ -51,7 +52,8 @@ class MemoryReports(Reports):
         self._stages = stages
         self._unsaid: list[LogLine] = []
         self._is_made = False
-        self.has_progress = has_progress
+        self._progress = self._log = None  # what the worker's own has
+        self._has_progress = has_progress
 
     def progress(self, percent: float, stage: str | None, message: str | None) -> None:
         """See `JobContext.progress`."""
@@ -90,7 +92,7 @@ class MemoryReports(Reports):
         """Make the progress; anew if it ended with an earlier run of the job."""
         if not self.has_progress:
             self._noting.note(JobLogged(attempt=self._noting.attempt, progress=True))
-        self.has_progress = self._is_made = True
+        self._has_progress = self._is_made = True
         id = self._noting.id
         create = CreateProgress(stages=self._stages, metadata={"job": id})
         made = self._session.carry_out(create, id)

@@ -20,6 +20,7 @@ from penstock.client.testing.attempt import MemoryAttempt, present_attempt
 from penstock.client.testing.session import MemorySession
 from penstock.client.worker.handlers import Handler
 from penstock.contracts.envelope import Envelope, unwrap
+from penstock.contracts.errors import PenstockError
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import (
     SERVICE,
@@ -31,6 +32,7 @@ from penstock.contracts.jobs import (
     Rules,
 )
 from penstock.contracts.progress import CancelProgress, FailProgress
+from penstock.contracts.queues import SetWeight
 from penstock.contracts.schedules import PutSchedule, ScheduleState, TriggerSchedule
 from penstock.contracts.workflows import (
     AdvanceWorkflow,
@@ -59,7 +61,8 @@ class Runner:
         seed: int,
     ) -> None:
         self.session = MemorySession(lambda: self.now, self._check, self._follow)
-        from penstock.client.testing.schedules import Ticking  # needs cronsim
+        from penstock.client.testing.queues import MemoryQueues  # both need the jobs extra
+        from penstock.client.testing.schedules import Ticking
 
         self.ps = ps
         self.now = start
@@ -68,6 +71,7 @@ class Runner:
         self._queues = queues
         self._log = self.session.logs[SERVICE]
         self._ticking = Ticking(self.session)
+        self._waiting = MemoryQueues(self.session)
         self._random = random.Random(seed)
         self._due: list[tuple[datetime, int, int, str, Kind]] = []
 
@@ -110,8 +114,12 @@ class Runner:
         if isinstance(state, ScheduleState):
             self._ticking.tick(id)
             self._plan(id)
-        elif state.name in self.handlers and (self._queues is None or state.queue in self._queues):
+        elif state.name in self.handlers and self._is_served(state.queue):
             await self.attempt(id)
+
+    def _is_served(self, queue: str) -> bool:
+        ours = self._queues is None or queue in self._queues
+        return ours and not self._waiting.is_paused(queue)
 
     def _expire(self, id: str) -> None:
         job: JobState = self._log.states[id]
@@ -124,30 +132,37 @@ class Runner:
 
     # -- what comes of a command -------------------------------------------------------------
 
-    def _check(self, command: msgspec.Struct) -> None:
+    def _check(self, command: msgspec.Struct) -> PenstockError | None:
         match command:
             case EnqueueJob():
                 _check_rules(command.rules)
                 if handler := self.handlers.get(command.name):
                     handler.arguments(msgspec.json.encode(command.payload))
+                return self._waiting.states.refusal(command.queue)
             case PutSchedule():
                 _check_rules(command.job.rules)
+            case SetWeight():
+                raise absent("weights of tenants")
             case _ if isinstance(command, Workflow):
                 raise absent("workflows")
+        return None
 
     def _follow(self, service: str, id: str, command: Envelope, data: msgspec.Struct) -> None:
         if service != SERVICE:
             return
         if isinstance(data, TriggerSchedule):
             self._ticking.trigger(id, command)
-        self._plan(id)
-        self._end_progress(id)
+        for other in self._waiting.follow(id, command, data):
+            self._plan(other)
+        if id in self._log.states:
+            self._plan(id)
+            self._end_progress(id)
 
     def _plan(self, id: str) -> None:
         state, sequence = self._log.states[id], self._log.sequence(id)
-        if isinstance(state, ScheduleState):
-            if state.next is not None:
-                heapq.heappush(self._due, (state.next, TICKS_FIRST, sequence, id, "next"))
+        if isinstance(state, ScheduleState) and state.next is not None:
+            heapq.heappush(self._due, (state.next, TICKS_FIRST, sequence, id, "next"))
+        if not isinstance(state, JobState):
             return
         if not state.is_over and state.expires_at is not None:
             heapq.heappush(self._due, (state.expires_at, 1, sequence, id, "expires"))

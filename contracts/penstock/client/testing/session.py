@@ -41,14 +41,15 @@ Follow = Callable[[str, str, Envelope, msgspec.Struct], None]
 
 
 class MemorySession(Session):
-    """`clock` tells the time; `check` refuses a command that this system, or no handler, can take;
+    """`clock` tells the time; `check` refuses a command that this system, or no handler, can take,
+    and tells why there may be no new job;
     `follow` does what comes of one that was carried out: service, id, its envelope and its data.
     """
 
     def __init__(
         self,
         clock: Callable[[], datetime],
-        check: Callable[[msgspec.Struct], None],
+        check: Callable[[msgspec.Struct], PenstockError | None],
         follow: Follow,
     ) -> None:
         self.bus = stand_in("the connection to NATS")
@@ -108,8 +109,10 @@ class MemorySession(Session):
         envelope = self._envelope(data, id, key, cause or self._cause(key))
         try:
             data = _validated(data)
-            self._check(data)
-            events = log.domain.decide(log.states.get(id), data, Context(self.clock(), envelope))
+            facts = self._check(data)
+            events = log.domain.decide(
+                log.states.get(id), data, Context(self.clock(), envelope, facts)
+            )
         except PenstockError as refusal:
             return Outcome(id=key, problem=refusal.problem())
         for place, event in enumerate(events, 1):
@@ -122,7 +125,7 @@ class MemorySession(Session):
                 cause=envelope,
                 actor=envelope.actor,
             )
-        state = msgspec.Raw(msgspec.json.encode(log.states[id]))
+        state = msgspec.Raw(msgspec.json.encode(log.states.get(id)))
         outcome = Outcome(id=key, sequence=log.sequence(id), data=state)
         if events:
             self._answers[id, key] = outcome

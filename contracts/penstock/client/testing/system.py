@@ -5,7 +5,7 @@ Never sleeps, and never decides what a domain decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from penstock.client.jobs import Jobs
 from penstock.client.notifications import Notifications
 from penstock.client.penstock import Penstock
 from penstock.client.progress import Progress
+from penstock.client.queues import Queues
 from penstock.client.schedules import Schedules
 from penstock.client.testing.absent import stand_in
 from penstock.client.testing.asserting import (
@@ -37,8 +38,8 @@ class TestSystem(Penstock):
     `seed` makes the jitter of retries repeatable.
 
     Of a `Worker` the jobs of its own queues are run, of plain `Handlers` all. There are `ps.jobs`,
-    `ps.schedules`, `ps.progress`, `ps.cache`, and `ps.notifications` for sending; what is not there
-    raises NotInMemory. Raises StartupError where cronsim is not installed.
+    `ps.queues`, `ps.schedules`, `ps.progress`, `ps.cache`, and `ps.notifications` for sending;
+    what is not there raises NotInMemory. Raises StartupError where cronsim is not installed.
     """
 
     __test__ = False  # no class of tests for pytest
@@ -62,6 +63,7 @@ class TestSystem(Penstock):
         """Begin with nothing enqueued."""
         self.session = session = self._runner.session
         self.jobs = Jobs(session)
+        self.queues = Queues(session)
         self.schedules = Schedules(session)
         self.progress = Progress(session)
         self.notifications = Notifications(session, None)
@@ -107,13 +109,18 @@ class TestSystem(Penstock):
 
     # -- running -----------------------------------------------------------------------------
 
-    async def perform(self, name: str, payload: Mapping[str, Any] | None = None) -> Any:
+    async def perform(
+        self, name: str | Callable[..., Any], payload: Mapping[str, Any] | None = None
+    ) -> Any:
         """What the handler `name` returns, run once and at once; raises what it raises.
+
+        The function itself may be given in place of the name, as everywhere here.
 
         Its job counts as no enqueued one, and is not tried again. Raises NotFound if there is no
         such handler, InvalidMessage for a payload that it cannot take, TypeError and the like for
         a result that JSON cannot carry.
         """
+        name = self._name(name)
         if name not in self._runner.handlers:
             raise NotFound(f"There is no handler for {name!r}.")
         id = f"performed-{len(self._performed) + 1}"
@@ -129,12 +136,13 @@ class TestSystem(Penstock):
 
     # -- asserting ---------------------------------------------------------------------------
 
-    def assert_enqueued(self, name: str, **wanted: Any) -> JobState:
+    def assert_enqueued(self, name: str | Callable[..., Any], **wanted: Any) -> JobState:
         """A job of that name whose fields are as `wanted`; of `payload` a part is enough, and
         `delay` is in seconds or a timedelta. Also one that has run since.
 
         Raises AssertionError, which shows what was enqueued instead.
         """
+        name = self._name(name)
         jobs = queued(self._runner.session.logs["jobs"], self._performed)
         for one in jobs:
             if one.job.name == name and one.fits(wanted):
@@ -142,8 +150,9 @@ class TestSystem(Penstock):
         like = f" with {described(wanted)}" if wanted else ""
         raise AssertionError(f"No job {name!r} is enqueued{like}. {instead(jobs, name)}")
 
-    def refute_enqueued(self, name: str, **wanted: Any) -> None:
+    def refute_enqueued(self, name: str | Callable[..., Any], **wanted: Any) -> None:
         """Raise AssertionError if there is such a job; see `assert_enqueued`."""
+        name = self._name(name)
         jobs = queued(self._runner.session.logs["jobs"], self._performed)
         found = [one for one in jobs if one.job.name == name and one.fits(wanted)]
         if found:
@@ -166,3 +175,12 @@ class TestSystem(Penstock):
                 return one.content
         whom, what = f" to {to!r}" if to else "", f" with {dict(content)!r}" if content else ""
         raise AssertionError(f"No notification was sent{whom}{what}. {all_sent(notifications)}")
+
+    def _name(self, job: str | Callable[..., Any]) -> str:
+        if isinstance(job, str):
+            return job
+        handlers = self._runner.handlers.values()
+        name = next((handler.name for handler in handlers if handler.function is job), None)
+        if name is None:
+            raise NotFound(f"{job!r} is no handler of this system's worker.")
+        return name
