@@ -71,17 +71,27 @@ class StartWorkflow(Message, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
+class JobEnded(Message, frozen=True, kw_only=True):
+    """A job is over, or could not be enqueued. `size` is the length of a list returned."""
+
+    job: str
+    how: End
+    size: int | None = None
+    error: str | None = None
+
+
 @command(SERVICE, "advance_workflow")
 class AdvanceWorkflow(Message, frozen=True, kw_only=True):
     """One of its jobs is over, or could not be enqueued. `size` is the length of a list returned.
 
-    The jobs service sends this to itself.
+    `more` are others that ended at about the same time. The jobs service sends this to itself.
     """
 
     job: str
     how: End
     size: int | None = None
     error: str | None = None
+    more: tuple[JobEnded, ...] = ()
 
 
 @command(SERVICE, "cancel_workflow")
