@@ -22,7 +22,7 @@ from penstock.contracts.jobs import (
 )
 
 PREFIX = "workflow:"
-MAX_STEPS = 1_000
+MAX_STEPS = 800  # all may begin at once, and an append holds 1000 events
 MAX_ELEMENTS = 10_000  # of the list that one step is mapped over
 
 StepKey = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]

@@ -19,7 +19,8 @@ from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.sender import Cause, Sender
 from penstock.jobs.workflow_results import StepResults
 
-MOST = 100  # ends that are told by one command
+MOST = 100  # ends that are told by one command; with all steps they fit into one append
+LONGEST = 2_000  # characters of an error; so many fit into one command
 TOGETHER = 0.02  # seconds that the end of a mapped step's job waits for others
 
 
@@ -89,6 +90,7 @@ class Telling:
         except (NotFound, TooLarge) as unusable:
             error = str(unusable)
         how = msgspec.convert(job.state, End)
+        error = error[:LONGEST] if error else None
         return AdvanceWorkflow(job=job.id, how=how, size=size, error=error)
 
 
