@@ -16,6 +16,7 @@ from penstock.contracts.workflow_state import WorkflowState, dependencies, job_i
 from penstock.contracts.workflows import (
     AdvanceWorkflow,
     CancelWorkflow,
+    JobEnded,
     RestartWorkflow,
     StartWorkflow,
     Step,
@@ -86,6 +87,18 @@ def test_an_end_that_is_told_twice_or_of_a_job_of_another_counts_once() -> None:
     workflow.ends("a")
     assert workflow.ends("a") == workflow.ends("x") == workflow.ends("b~1") == []
     assert workflow.when(AdvanceWorkflow(job="other.b", how="failed")) == []
+
+
+def test_ends_that_are_told_together_count_as_one_after_the_other() -> None:
+    workflow = Given(step("a", each=(1, 2)), step("b", "a"))
+    more = tuple(JobEnded(job=f"w.{job}", how="completed") for job in ("a.1", "a.0", "b"))
+    assert workflow.ends("a.0", more=more) == [
+        StepEnded(key="a", index=0, how="completed"),
+        StepEnded(key="a", index=1, how="completed"),
+        StepStarted(key="b"),
+        StepEnded(key="b", how="completed"),
+        WorkflowCompleted(),
+    ]
 
 
 def test_a_mapped_step_has_a_job_for_each_element_that_was_returned() -> None:
@@ -189,8 +202,8 @@ def test_a_workflow_without_steps_is_refused() -> None:
 
 
 def test_too_many_steps_or_elements_are_refused() -> None:
-    with pytest.raises(TooLarge, match="1001 steps"):
-        Given(*(step(f"s{n}") for n in range(1001)))
+    with pytest.raises(TooLarge, match="801 steps"):
+        Given(*(step(f"s{n}") for n in range(801)))
     with pytest.raises(TooLarge, match="10001 elements"):
         Given(step("a", each=(1,) * 10_001))
 

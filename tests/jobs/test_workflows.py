@@ -9,6 +9,7 @@ import pytest
 from penstock.client import INDEX, PREVIOUS, Item, Penstock, Result, chain, group, step
 from penstock.contracts.errors import InvalidMessage, JobFailed, Refused
 from penstock.contracts.jobs import RedriveJob
+from penstock.contracts.workflows import MAX_STEPS
 from support.workers import NewWorker, Serve, event_names
 
 
@@ -117,3 +118,24 @@ async def test_a_step_whose_payload_cannot_be_made_fails_and_says_why(
 async def test_what_cannot_run_is_refused_at_once(ps: Penstock) -> None:
     with pytest.raises(InvalidMessage, match="circle"):
         await ps.workflows.start([step("a", after=["b"]), step("b", after=["a"])])
+
+
+async def test_as_many_steps_as_are_allowed_may_all_begin_at_once(ps: Penstock) -> None:
+    await ps.workflows.start([step("a", key=f"s{n}") for n in range(MAX_STEPS)], id="w")
+    assert (await ps.jobs.get(f"w.s{MAX_STEPS - 1}")).state == "pending"
+
+
+async def test_errors_of_any_length_are_told_together(
+    ps: Penstock, new_worker: NewWorker, serve: Serve
+) -> None:
+    worker = new_worker()
+
+    @worker.register_handler("fail")
+    async def fail() -> None:
+        raise RuntimeError("x" * 30_000)
+
+    await serve(worker)
+    each = step("fail", each=list(range(60)), max_attempts=1)
+    await ps.workflows.start([each], id="w", on_failure="continue")
+    with pytest.raises(JobFailed, match="fail: xxx"):
+        await ps.workflows.result("w", timeout=15)

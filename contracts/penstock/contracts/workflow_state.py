@@ -116,6 +116,11 @@ def place_of(workflow: str, job: str) -> tuple[str, int, int] | None:
     return key, int(index or 0), int(generation or 0)
 
 
+def is_mapped(workflow: str, job: str) -> bool:
+    """Whether the id is of one of the many jobs of a step with `each`."""
+    return "." in job.removeprefix(f"{workflow.removeprefix(PREFIX)}.")
+
+
 def dependencies(step: Step) -> set[str]:
     """The keys of the steps that have to be completed before this one runs."""
     mapped = {step.each} if isinstance(step.each, str) else set()

@@ -22,7 +22,7 @@ from penstock.contracts.jobs import (
 )
 
 PREFIX = "workflow:"
-MAX_STEPS = 1_000
+MAX_STEPS = 800  # all may begin at once, and an append holds 1000 events
 MAX_ELEMENTS = 10_000  # of the list that one step is mapped over
 
 StepKey = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
@@ -71,17 +71,27 @@ class StartWorkflow(Message, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
+class JobEnded(Message, frozen=True, kw_only=True):
+    """A job is over, or could not be enqueued. `size` is the length of a list returned."""
+
+    job: str
+    how: End
+    size: int | None = None
+    error: str | None = None
+
+
 @command(SERVICE, "advance_workflow")
 class AdvanceWorkflow(Message, frozen=True, kw_only=True):
     """One of its jobs is over, or could not be enqueued. `size` is the length of a list returned.
 
-    The jobs service sends this to itself.
+    `more` are others that ended at about the same time. The jobs service sends this to itself.
     """
 
     job: str
     how: End
     size: int | None = None
     error: str | None = None
+    more: tuple[JobEnded, ...] = ()
 
 
 @command(SERVICE, "cancel_workflow")

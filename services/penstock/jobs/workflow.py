@@ -22,6 +22,7 @@ from penstock.contracts.workflows import (
     MAX_ELEMENTS,
     AdvanceWorkflow,
     CancelWorkflow,
+    JobEnded,
     RestartWorkflow,
     StartWorkflow,
     Step,
@@ -83,11 +84,23 @@ def _start(
 
 
 def _advance(state: WorkflowState, command: AdvanceWorkflow, context: Context) -> Sequence[Event]:
-    place = place_of(state.id, command.job)
+    events: list[Event] = []
+    for ended in (command, *command.more):
+        follows = _after_end(state, ended, context)
+        for event in follows:
+            state = after(state, event, context.now, context.command.id)
+        events += follows
+    return events
+
+
+def _after_end(
+    state: WorkflowState, of: AdvanceWorkflow | JobEnded, context: Context
+) -> list[Event]:
+    place = place_of(state.id, of.job)
     if state.is_over or place is None or not _under_way(state, *place):
         return []
     key, index, _ = place
-    ended = StepEnded(key=key, index=index, how=command.how, size=command.size, error=command.error)
+    ended = StepEnded(key=key, index=index, how=of.how, size=of.size, error=of.error)
     return _onward(after(state, ended, context.now, context.command.id), [ended], context)
 
 
