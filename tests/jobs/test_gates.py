@@ -241,3 +241,22 @@ async def test_an_erased_job_leaves_its_place(
     await ps.session.command(ERASE["jobs"](reason="asked for"), id=erased.id)
     await two_workers(new_worker, serve, running)
     await ps.jobs.result(waits.id, timeout=20)
+
+
+async def test_a_job_that_does_not_start_tells_what_it_waits_for(ps: Penstock) -> None:
+    first = await ps.jobs.enqueue("work", limit="k", queue="media", rate=Rate(key="r", at_most=1))
+    assert (await ps.jobs.why(first.id)).waits_for == ("worker",)
+    limited = await ps.jobs.enqueue("work", limit="k")
+    rated = await ps.jobs.enqueue("work", rate=Rate(key="r", at_most=1, per=600.0))
+    later = await ps.jobs.enqueue("work", delay=600)
+    assert (await ps.jobs.why(limited.id)).waits_for == ("limit",)
+    assert (await ps.jobs.why(rated.id)).waits_for == ("rate",)
+    assert (await ps.jobs.why(later.id)).waits_for == ("time",)
+    await ps.queues.pause("media", "too hot")
+    told = await ps.jobs.why(first.id)
+    assert told.waits_for == ("queue",)
+    assert told.because == (
+        "The queue 'media' is paused (too hot): `penstock queues resume media`.",
+    )
+    await ps.jobs.cancel(later.id)
+    assert (await ps.jobs.why(later.id)).waits_for == ()

@@ -21,6 +21,7 @@ from penstock.contracts.errors import (
     NotFound,
     Timeout,
 )
+from penstock.contracts.gates import Why, WhyJob
 from penstock.contracts.job_state import JobState, ListJobs, QueueDepth, State
 from penstock.contracts.jobs import (
     SERVICE,
@@ -204,6 +205,11 @@ class Jobs:
     async def history(self, id: str) -> list[HistoryEntry]:
         """Every event: what, who, why, when. Raises NotFound."""
         return await self._session.history(SERVICE, id)
+
+    async def why(self, id: str) -> Why:
+        """Why the job does not start: what it waits for, each in a sentence. Raises NotFound."""
+        found, _ = await self._session.ask(SERVICE, "why", WhyJob(id=id), Why)
+        return found
 
     async def queues(self) -> list[QueueDepth]:
         """How many jobs wait, are delayed and are processed, by queue and priority."""

@@ -12,7 +12,9 @@ from typing import Literal
 
 import msgspec
 
+from penstock.contracts.answers import Question
 from penstock.contracts.envelope import Time, event
+from penstock.contracts.job_state import State
 from penstock.contracts.jobs import SERVICE, Message
 from penstock.contracts.subjects import MAX_ID
 
@@ -41,6 +43,25 @@ class GateState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     id: str
     holders: dict[str, Time] = {}
     moments: tuple[Time, ...] = ()
+
+
+class WhyJob(Question, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a job does not start."""
+
+    id: str
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a job does not start, each thing that it waits for in a sentence of its own.
+
+    `waits_for` names them: `time`, `queue` for one that is paused, `limit`, `rate`, `tenant`, or
+    `worker` once nothing else is left. It is empty for a job that runs or is over.
+    """
+
+    id: str
+    state: State
+    waits_for: tuple[str, ...] = ()
+    because: tuple[str, ...] = ()
 
 
 def gate_id(kind: Kind, key: str) -> str:

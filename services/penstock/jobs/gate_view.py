@@ -128,13 +128,13 @@ def _has_room(db: apsw.Connection, id: str) -> bool:
     if not first:
         return False
     job = _state(db, first[0].job)
-    gate = next((g for g in gates(_decode_job(job)) if g.id == id), None) if job else None
-    return gate is not None and _opens(db, gate)
+    own = next((g for g in gates(_decode_job(job)) if g.id == id), None) if job else None
+    return own is not None and _opens(db, own)
 
 
-def _opens(db: apsw.Connection, gate: Gate) -> bool:
-    body, now = _state(db, gate.id), datetime.now(UTC)
-    moment = opens(_decode_gate(body) if body else None, gate, now)
+def _opens(db: apsw.Connection, one: Gate) -> bool:
+    now = datetime.now(UTC)
+    moment = opens(gate(db, one.id), one, now)
     return moment is not None and moment <= now
 
 
@@ -149,6 +149,12 @@ def with_places(db: apsw.Connection, after: str, limit: int) -> list[str]:
         "SELECT DISTINCT job FROM gated WHERE held AND job > ? ORDER BY job LIMIT ?", (after, limit)
     )
     return [job for (job,) in found]
+
+
+def gate(db: apsw.Connection, id: str) -> GateState | None:
+    """The state of a gate, if anybody ever went through."""
+    body = _state(db, id)
+    return _decode_gate(body) if body else None
 
 
 def jobs(db: apsw.Connection, ids: Sequence[str]) -> list[JobState]:

@@ -14,7 +14,14 @@ from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.queries import Query
 from penstock.infra.views.view import Folded, View
-from penstock.jobs import gate_view, job_view, queue_view, schedule_view, workflow_view
+from penstock.jobs import (
+    admission_reasons,
+    gate_view,
+    job_view,
+    queue_view,
+    schedule_view,
+    workflow_view,
+)
 from penstock.jobs.domain import State
 
 
@@ -53,4 +60,5 @@ QUERIES: list[Query[Any]] = [
     *schedule_view.QUERIES,
     *workflow_view.QUERIES,
     *queue_view.QUERIES,
+    *admission_reasons.QUERIES,
 ]
