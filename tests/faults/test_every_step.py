@@ -39,6 +39,8 @@ from penstock.contracts.jobs import (
     FailJob,
     JobDue,
     JobError,
+    Limit,
+    Rate,
     RedriveJob,
     Rules,
     SettleJob,
@@ -103,6 +105,11 @@ TIME = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 create = CreateProgress(stages=("one", "two"))
 enqueue = EnqueueJob(name="greet", payload={"name": "Ada"})
 fail = FailJob(error=JobError(type="Unhandled", message="nobody knows it"), cause="unhandled")
+unique = msgspec.structs.replace(enqueue, rules=Rules(unique_key="ID"))
+places = Rules(
+    tenant="ID", limit=Limit(key="ID", at_most=1), rate=Rate(key="ID", at_most=1, per=60.0)
+)
+gated = msgspec.structs.replace(enqueue, rules=places)
 many = EnqueueJobs(
     jobs=tuple(
         msgspec.Raw(msgspec.json.encode(job))
@@ -154,6 +161,11 @@ CASES: dict[str, list[Step]] = {
         ("queue:ID", PurgeQueue()),
     ],
     "weigh a tenant": [("queue:ID", SetWeight(tenant="a", weight=3))],
+    "enqueue with a unique key": [("ID", unique)],
+    "enqueue a second one": [("ID-1", unique), ("ID", unique)],
+    "enqueue at gates": [("ID", gated)],
+    "cancel at gates": [("ID", gated), ("ID", CancelJob())],
+    "settle at gates": [("ID", gated), ("ID", SettleJob())],
     "put a schedule": [("schedule:ID", put_schedule)],
     "pause": [("schedule:ID", put_schedule), ("schedule:ID", PauseSchedule())],
     "resume": [

@@ -12,8 +12,12 @@ from penstock.client import Penstock
 from penstock.infra.bus import Bus, Stored
 from penstock.infra.consuming.stranded import stranded
 from penstock.infra.host import Host
+from penstock.jobs.admission import Admission
 from penstock.jobs.dispatch import Dispatch
+from penstock.jobs.gates import Gates
 from penstock.jobs.giving_back import GivingBack
+from penstock.jobs.queue_states import QueueStates
+from penstock.jobs.unique import UniqueKeys
 from support.workers import Spawn, event_names, nothing_left, stored
 
 SOON = 0.1
@@ -23,7 +27,10 @@ SOON = 0.1
 def give_back(system: Host) -> GivingBack:
     """What the service does with such an item."""
     [service] = system.services
-    return GivingBack(service.log, service.decider.load, Dispatch(service.bus))
+    bus, load = service.bus, service.decider.load
+    places = Gates(bus, service.log, load)
+    admission = Admission(bus, places, QueueStates(), UniqueKeys(bus), load, lambda: service.model)
+    return GivingBack(service.log, load, Dispatch(bus, admission))
 
 
 async def running_job(ps: Penstock, spawn: Spawn) -> Stored:

@@ -19,6 +19,7 @@ from penstock.contracts.answers import HistoryEntry
 from penstock.contracts.errors import (
     Archived,
     Conflict,
+    Duplicate,
     Erased,
     ExportFailed,
     InvalidMessage,
@@ -33,10 +34,11 @@ from penstock.contracts.errors import (
 )
 from penstock.contracts.exports import Document, Segment
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import Backoff
+from penstock.contracts.jobs import Backoff, Limit, Rate, Rules
 from penstock.contracts.jobs_bulk import Enqueued, JobSpec
 from penstock.contracts.notifications import Inbox, InboxItem, Notification
 from penstock.contracts.progress import ProgressState
+from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.search import SearchDocument, SearchHit, SearchHits, SearchQuery
 from penstock.contracts.workflow_state import WorkflowState
@@ -50,6 +52,7 @@ __all__ = [
     "Conflict",
     "Discard",
     "Document",
+    "Duplicate",
     "Enqueued",
     "Erased",
     "ExportFailed",
@@ -65,15 +68,19 @@ __all__ = [
     "JobSpec",
     "JobState",
     "LeaseLost",
+    "Limit",
     "NotFound",
     "Notification",
     "Penstock",
     "PenstockError",
     "PermanentFailure",
     "ProgressState",
+    "QueueState",
+    "Rate",
     "Refused",
     "Result",
     "RetryPolicy",
+    "Rules",
     "ScheduleState",
     "SearchDocument",
     "SearchHit",

@@ -6,16 +6,33 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from penstock.client.jobs_bulk import enqueue_many
 from penstock.client.session import Session, state_of
 from penstock.client.worker.by_function import name_of
 from penstock.client.worker.results import fetched
 from penstock.contracts.answers import HistoryEntry, Question
-from penstock.contracts.errors import JobFailed, NotFound, Timeout
+from penstock.contracts.errors import (
+    Archived,
+    Duplicate,
+    Erased,
+    JobFailed,
+    NotFound,
+    Timeout,
+)
+from penstock.contracts.gates import Why, WhyJob
 from penstock.contracts.job_state import JobState, ListJobs, QueueDepth, State
-from penstock.contracts.jobs import SERVICE, Backoff, CancelJob, EnqueueJob, Origin, Rules
+from penstock.contracts.jobs import (
+    SERVICE,
+    Backoff,
+    CancelJob,
+    EnqueueJob,
+    Limit,
+    Origin,
+    Rate,
+    Rules,
+)
 from penstock.contracts.jobs_bulk import Enqueued, JobSpec
 from penstock.infra.objects import Objects
 
@@ -41,6 +58,13 @@ class Jobs:
         backoff: Backoff | None = None,
         timeout: float | timedelta | None = None,
         total_timeout: float | timedelta | None = None,
+        unique_key: str | None = None,
+        unique_for: float | timedelta | None = None,
+        on_duplicate: Literal["return", "raise"] = "return",
+        tenant: str | None = None,
+        limit: str | None = None,
+        at_most: int = 1,
+        rate: Rate | None = None,
         tags: Sequence[str] = (),
         origin: Origin | None = None,
         command_id: str | None = None,
@@ -53,8 +77,13 @@ class Jobs:
         `total_timeout` for the job from now on, in seconds. With `max_crashes` 3 the third worker
         that dies over it quarantines it: it is failed, and run no more. The same `id`, name and
         payload again give the job that there is; so does the same `command_id` when no id is given.
-        Raises Refused if `id` is another job's, TooLarge for a payload above 512 KB,
-        InvalidMessage.
+        Of jobs with the same `unique_key` there is one, until it is over, or for `unique_for`
+        seconds: while there is, its state is returned, or Duplicate raised.
+        Of jobs with the same `limit` key `at_most` are processed at a time, over all workers; of
+        those with the key of a `rate` so many begin within its seconds. Each `tenant` of a queue
+        gets its turns, whatever the others enqueue: see `ps.queues.set_weight`.
+        Raises Refused if `id` is another job's, or the queue is drained, TooLarge for a payload
+        above 512 KB, InvalidMessage.
         """
         payload = dict(payload or {})
         command = EnqueueJob(
@@ -68,6 +97,11 @@ class Jobs:
                 timeout=_seconds(timeout),
                 total_timeout=_seconds(total_timeout),
                 max_crashes=max_crashes,
+                unique_key=unique_key,
+                unique_for=_seconds(unique_for),
+                tenant=tenant,
+                limit=Limit(key=limit, at_most=at_most) if limit is not None else None,
+                rate=rate,
             ),
             origin=origin,
             max_attempts=max_attempts,
@@ -75,9 +109,21 @@ class Jobs:
             tags=tuple(tags),
         )
         id = id or command_id or uuid.uuid4().hex
-        return state_of(
-            await self._session.command(command, id=id, command_id=command_id), JobState
-        )
+        try:
+            outcome = await self._session.command(command, id=id, command_id=command_id)
+        except Duplicate as duplicate:
+            if on_duplicate == "raise":
+                raise
+            return await self._other(duplicate)
+        return state_of(outcome, JobState)
+
+    async def _other(self, duplicate: Duplicate) -> JobState:
+        """The job that has the unique key."""
+        self._session.wrote(SERVICE, duplicate.fields["sequence"])
+        try:
+            return await self.get(duplicate.fields["id"])
+        except (NotFound, Archived, Erased):
+            raise duplicate from None
 
     def enqueue_many(
         self,
@@ -159,6 +205,11 @@ class Jobs:
     async def history(self, id: str) -> list[HistoryEntry]:
         """Every event: what, who, why, when. Raises NotFound."""
         return await self._session.history(SERVICE, id)
+
+    async def why(self, id: str) -> Why:
+        """Why the job does not start: what it waits for, each in a sentence. Raises NotFound."""
+        found, _ = await self._session.ask(SERVICE, "why", WhyJob(id=id), Why)
+        return found
 
     async def queues(self) -> list[QueueDepth]:
         """How many jobs wait, are delayed and are processed, by queue and priority."""

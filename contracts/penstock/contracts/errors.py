@@ -78,6 +78,12 @@ class Refused(PenstockError):  # noqa: N818
     code, title, status = "refused", "Refused in this state", 409
 
 
+class Duplicate(Refused):
+    """There is a job with the same unique key already: the one with the id in the field `id`."""
+
+    code, title, status = "duplicate", "There is such a job already", 409
+
+
 class Conflict(PenstockError):  # noqa: N818
     """Somebody else changed the aggregate first; load it again and decide again."""
 

@@ -1,6 +1,7 @@
 """Looks up why a new job may not be enqueued: see `Decider`'s `look_up`. Never decides.
 
-What it tells is taken into account only where there is no such job yet.
+A job with a unique key reserves it here, before it is stored. What it tells is taken into account
+only where there is no such job yet.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from penstock.contracts.errors import PenstockError
 from penstock.contracts.jobs import EnqueueJob
 from penstock.infra.deciding.decider import Load
 from penstock.jobs.queue_states import QueueStates
+from penstock.jobs.unique import UniqueKeys
 
 
 class Entrance:
     """For commands that come one by one, and for those of many jobs."""
 
-    def __init__(self, queues: QueueStates) -> None:
+    def __init__(self, queues: QueueStates, unique: UniqueKeys) -> None:
         self._queues = queues
+        self._unique = unique
 
     async def __call__(
         self, data: msgspec.Struct, load: Load[Any], command: Envelope
@@ -28,4 +31,8 @@ class Entrance:
         """Why the job may not be enqueued, or None; None for other commands."""
         if not isinstance(data, EnqueueJob):
             return None
-        return self._queues.refusal(data.queue)
+        if refusal := self._queues.refusal(data.queue):
+            return refusal
+        if data.rules.unique_key is None or (await load(command.subject)).sequence:
+            return None
+        return await self._unique.reserve(command.subject, data.rules, load)

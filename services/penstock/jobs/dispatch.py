@@ -21,18 +21,20 @@ from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
 from penstock.infra.storing import REPLY
 from penstock.infra.timers import Timers
+from penstock.jobs.admission import Admission
 from penstock.jobs.expiry import Expiry
-from penstock.jobs.job import Offer, Wait, Withdraw, next_step
+from penstock.jobs.job import Offer, Wait, Withdraw, next_step, ready
 from penstock.jobs.progress import EndsOfProgress
 
 
 class Dispatch:
-    """What becomes of a job outside of its events."""
+    """What becomes of a job outside of its events. `admission` says which may be offered."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, admission: Admission) -> None:
         self._bus = bus
         self._timers = Timers(bus, SERVICE)
         self._work = bus.subjects.stream("work")
+        self._admission = admission
         self.expiry = Expiry(bus)
         self._ends_of_progress = EndsOfProgress(bus)
 
@@ -40,10 +42,14 @@ class Dispatch:
         """Do what the job's present state asks for; see `Decider`."""
         if job.state is None or job.last is None:
             return
+        if not await self._admission.is_wanted(job):
+            return
         await self.expiry.follow(job.state, job.last, job.sequence)
+        for other in await self._admission.freed_by(job):
+            await self.offer(other)
         match next_step(job.state, job.sequence):
-            case Offer(ready):
-                await self.offer(job.state, job.last, ready)
+            case Offer():
+                await self.admit(job)
             case Wait(run_at):
                 message = timer(job.last, job.sequence)
                 await self._timers.set(job.id, run_at, encode(message))
@@ -73,9 +79,16 @@ class Dispatch:
             later += [job for job, _ in now]
         await asyncio.gather(*(self.effect(job, command) for job in later))
 
-    async def offer(self, state: JobState, last: Envelope, ready: JobReady) -> None:
+    async def admit(self, job: Aggregate[JobState]) -> None:
+        """Offer a job whose time has come, or have it wait for others first. Raises as `offer`."""
+        if await self._admission.admits(job):
+            await self.offer(job)
+
+    async def offer(self, job: Aggregate[JobState]) -> None:
         """Give workers an item. Raises Unavailable, or Timeout: offer it again then."""
-        await self._bus.publish_acked(*self._item(state, last, ready))
+        assert job.state is not None and job.last is not None
+        item = self._item(job.state, job.last, ready(job.state, job.sequence))
+        await self._bus.publish_acked(*item)
 
     def _item(self, state: JobState, last: Envelope, ready: JobReady) -> Message:
         item = wrap(

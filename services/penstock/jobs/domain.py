@@ -12,14 +12,15 @@ import msgspec
 
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import InvalidMessage, Refused
+from penstock.contracts.gates import GateState
 from penstock.contracts.job_state import JobState
 from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.deciding.decider import Context
-from penstock.jobs import job, queue, schedule, workflow
+from penstock.jobs import gate, job, queue, schedule, workflow
 
-State = JobState | ScheduleState | WorkflowState | QueueState
+State = JobState | ScheduleState | WorkflowState | QueueState | GateState
 FINAL = (*job.FINAL, "deleted")
 
 
@@ -70,7 +71,15 @@ QUEUE = Kind(
     decide=queue.decide,
     evolve=queue.evolve,
 )
-KINDS = (JOB, SCHEDULE, WORKFLOW, QUEUE)
+GATE = Kind(
+    prefix="gate:",
+    state=GateState,
+    commands=(),
+    events=get_args(gate.Event),
+    decide=gate.decide,
+    evolve=gate.evolve,
+)
+KINDS = (JOB, SCHEDULE, WORKFLOW, QUEUE, GATE)
 _OF = {message: kind for kind in KINDS for message in (*kind.commands, *kind.events)}
 _BY_STATE = {kind.state: kind for kind in KINDS}
 PREFIXES = ("queue:", "gate:", "schedule:", "workflow:")

@@ -28,7 +28,6 @@ from penstock.infra.deciding.decider import Load
 from penstock.infra.timers import Timers
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.expiry import SUFFIX
-from penstock.jobs.job import ready
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +137,7 @@ class DueJobs:
         """Offer the job of a due message if it still waits for it."""
         job = await self._loaded(id, due)
         if job.sequence == due.sequence and job.last and isinstance(job.state, JobState):
-            await self._dispatch.offer(job.state, job.last, ready(job.state, job.sequence))
+            await self._dispatch.admit(job)
 
     async def _loaded(self, id: str, due: JobDue) -> Aggregate[Any]:
         job = await self._load(id)

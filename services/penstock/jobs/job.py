@@ -39,6 +39,7 @@ from penstock.contracts.jobs import (
     SettleJob,
 )
 from penstock.infra.deciding.decider import Context
+from penstock.jobs.gate import is_gated
 
 Command = EnqueueJob | CancelJob | RedriveJob | DiscardJob | FailJob | SettleJob
 Event = (
@@ -210,7 +211,8 @@ def ready(state: JobState, sequence: int) -> JobReady:
 
 def needs_settling(state: JobState) -> bool:
     """Whether somebody waits for its start and end: see `JobReady.settle`."""
-    return state.origin is not None and state.origin.workflow is not None
+    of_workflow = state.origin is not None and state.origin.workflow is not None
+    return of_workflow or is_gated(state.rules)
 
 
 def evolve(state: JobState | None, event: Event, envelope: Envelope) -> JobState:

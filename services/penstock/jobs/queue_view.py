@@ -56,6 +56,12 @@ def every(db: apsw.Connection) -> list[tuple[int, QueueState]]:
     return [(sequence, _decode(body)) for sequence, body in rows]
 
 
+def one(db: apsw.Connection, id: str) -> QueueState | None:
+    """One of them, if something was said about it."""
+    row = db.execute("SELECT state FROM aggregate WHERE id = ?", (id,)).fetchone()
+    return _decode(row[0]) if row else None
+
+
 def waiting(db: apsw.Connection, queue: str, until: datetime, after: Place) -> list[Place]:
     """A page of places, behind `after`, of jobs in a queue that wait since `until` or longer.
 

@@ -15,7 +15,14 @@ from typing import Any
 
 from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
-from penstock.contracts.errors import Archived, Conflict, Erased, PenstockError, Unavailable
+from penstock.contracts.errors import (
+    Archived,
+    Conflict,
+    Duplicate,
+    Erased,
+    PenstockError,
+    Unavailable,
+)
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobDue, timer
 from penstock.contracts.schedules import (
@@ -154,6 +161,8 @@ class ScheduleRunner:
             raise
         except (Archived, Erased):
             log.info("the job %s is there no more", job)
+        except Duplicate as other:
+            log.info("the job %s passes: %s", job, other)
         except PenstockError as refusal:
             log.warning("the job %s is refused: %s", job, refusal)
             by = Cause(correlationid=flow, event=cause, actor=cause.actor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.contracts.gates import PREFIX as GATE
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE
 from penstock.contracts.jobs_bulk import EnqueueJobs
@@ -13,12 +14,15 @@ from penstock.infra.consuming.stranded import stranded
 from penstock.infra.objects import Objects
 from penstock.infra.repeated import Repeated
 from penstock.infra.service import Frame, Service
+from penstock.jobs.admission import Admission
 from penstock.jobs.admission_entrance import Entrance
+from penstock.jobs.admission_sweep import AdmissionSweep
 from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.effects import Effect, Effects, in_turn
+from penstock.jobs.gates import Gates
 from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.queue_effects import QueueEffects
 from penstock.jobs.queue_states import QueueStates
@@ -26,6 +30,7 @@ from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.results import Results
 from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
+from penstock.jobs.unique import UniqueKeys
 from penstock.jobs.views import QUERIES, JobsView
 from penstock.jobs.workflow_effects import WorkflowEffects
 from penstock.jobs.workflow_recovery import StandingStill, WorkflowRecovery
@@ -35,10 +40,9 @@ from penstock.jobs.workflow_telling import Telling
 
 def build(frame: Frame) -> Service[State]:
     """The jobs service, yet to be started."""
-    dispatch = Dispatch(frame.bus)
-    states = QueueStates()
-    entrance = Entrance(states)
-    effects: dict[type, Effect] = {JobState: dispatch.effect}
+    states, unique = QueueStates(), UniqueKeys(frame.bus)
+    entrance = Entrance(states, unique)
+    effects: dict[type, Effect] = {}
     service: Service[State] = Service(
         frame,
         SERVICE,
@@ -53,6 +57,13 @@ def build(frame: Frame) -> Service[State]:
         look_up=entrance,
     )
     decider = service.decider
+    places = Gates(frame.bus, service.log, decider.load)
+    admission = Admission(frame.bus, places, states, unique, decider.load, lambda: service.model)
+    dispatch = Dispatch(frame.bus, admission)
+    sweep = AdmissionSweep(
+        frame.bus, admission, decider.load, lambda: service.model, dispatch.offer
+    )
+    service.parts.append(sweep.part())
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
     returned = StepResults(Objects(frame.bus), decider.load)
@@ -78,7 +89,7 @@ def build(frame: Frame) -> Service[State]:
         every = settings.retention_interval
         service.parts.append(Repeated("retention of results", results.look, every=every))
     service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch, entrance)
-    due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due})
+    due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due, GATE: sweep.due})
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)
     reconciler = Reconciler(

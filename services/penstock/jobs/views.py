@@ -7,13 +7,21 @@ from typing import Any
 
 import apsw
 
+from penstock.contracts.gates import GateState
 from penstock.contracts.job_state import JobState
 from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.queries import Query
 from penstock.infra.views.view import Folded, View
-from penstock.jobs import job_view, queue_view, schedule_view, workflow_view
+from penstock.jobs import (
+    admission_reasons,
+    gate_view,
+    job_view,
+    queue_view,
+    schedule_view,
+    workflow_view,
+)
 from penstock.jobs.domain import State
 
 
@@ -22,10 +30,11 @@ class JobsView(View[State]):
 
     def __init__(self) -> None:
         self._by_state: Mapping[type, View[Any]] = {
-            JobState: job_view.JobView(),
+            JobState: gate_view.GatedJobView(job_view.JobView()),
             ScheduleState: schedule_view.ScheduleView(),
             WorkflowState: workflow_view.WorkflowView(),
             QueueState: queue_view.QueueView(),
+            GateState: gate_view.GateView(),
         }
         self.schema = "".join(view.schema for view in self._by_state.values())
 
@@ -51,4 +60,5 @@ QUERIES: list[Query[Any]] = [
     *schedule_view.QUERIES,
     *workflow_view.QUERIES,
     *queue_view.QUERIES,
+    *admission_reasons.QUERIES,
 ]

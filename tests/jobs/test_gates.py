@@ -1,0 +1,262 @@
+"""Limits and rates, over a real server and with real workers; the gates' own rules beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from penstock.client import Penstock, Rate, Worker
+from penstock.contracts.envelope import wrap
+from penstock.contracts.gates import GateState, PlaceFreed, PlaceTaken, gate_id
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import Backoff, Limit, Rules
+from penstock.contracts.lifecycle import ERASE
+from penstock.infra.host import Host
+from penstock.infra.testing import running_system
+from penstock.jobs.gate import WINDOW, Event, Gate, evolve, gates, keeps, opens
+from penstock.jobs.gates import Gates
+from penstock.jobs.service import build
+from support.workers import NewWorker, Serve
+
+NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def job(state: str = "pending", **rules: object) -> JobState:
+    return JobState(
+        id="j",
+        name="n",
+        state=state,  # type: ignore[arg-type]
+        queue="media",
+        priority=5,
+        payload={},
+        max_attempts=3,
+        backoff=Backoff(),
+        created=NOW,
+        correlationid="f",
+        rules=Rules(**rules),  # type: ignore[arg-type]
+    )
+
+
+def after(*events: tuple[Event, float]) -> GateState:
+    state = GateState(id="gate:rate:k")
+    for event, at in events:
+        when = NOW + at * SECOND
+        envelope = wrap(event, id="e", subject=state.id, time=when, correlationid="f")
+        state = evolve(state, event, envelope)
+    return state
+
+
+def test_a_job_passes_its_gates_in_one_order() -> None:
+    all_of_them = job(
+        tenant="a", limit=Limit(key="l", at_most=2), rate=Rate(key="r", at_most=1_000, per=60.0)
+    )
+    limit, rate, tenant = gates(all_of_them, lambda queue, tenant: 3)
+    assert (limit.id, limit.capacity, limit.until) == ("gate:limit:l", 2, "end")
+    assert (rate.id, rate.capacity, rate.per) == ("gate:rate:r", 100, 6.0)
+    assert (tenant.id, tenant.capacity) == ("gate:tenant:media/a", 3 * WINDOW)
+    assert gates(job()) == []
+
+
+def test_a_key_that_is_too_long_for_an_id_has_a_gate_of_its_own() -> None:
+    a, b = (gate_id("tenant", "q" * 64 + "/" + "t" * 199 + end) for end in "ab")
+    assert a != b and len(a) <= 256
+
+
+def test_a_place_is_kept_as_long_as_the_kind_of_gate_says() -> None:
+    [limit] = gates(job(limit=Limit(key="l", at_most=1)))
+    [tenant] = gates(job(tenant="a"))
+    for state, by_limit, by_tenant in (
+        ("pending", True, True),
+        ("processing", True, False),
+        ("completed", False, False),
+    ):
+        assert keeps(job(state), limit, NOW) == by_limit
+        assert keeps(job(state), tenant, NOW) == by_tenant
+
+
+def test_a_rate_opens_when_its_oldest_moment_is_past() -> None:
+    [gate] = gates(job(rate=Rate(key="k", at_most=2, per=10.0)))
+    taken = [(PlaceTaken(job=f"{n}", kept=2), float(n)) for n in range(2)]
+    freed = [(PlaceFreed(job=f"{n}"), 2.0) for n in range(2)]
+    assert opens(after(*taken), gate, NOW + 3 * SECOND) is None  # both wait for a worker
+    assert opens(after(*taken, *freed), gate, NOW + 3 * SECOND) == NOW + 10 * SECOND
+    assert opens(after(*taken, *freed), gate, NOW + 11 * SECOND) == NOW + 11 * SECOND
+    third = (PlaceTaken(job="3", kept=2), 10.0)
+    assert opens(after(*taken, *freed, third, (PlaceFreed(job="3"), 10.0)), gate, NOW) == (
+        NOW + 11 * SECOND
+    )
+
+
+class Running:
+    """Counts how many run at a time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.done = 0
+        self.starts = list[float]()
+
+    async def __call__(self, seconds: float = 0.0) -> None:
+        self.starts.append(time.monotonic())
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(seconds)
+        self.now -= 1
+        self.done += 1
+
+
+async def two_workers(new_worker: NewWorker, serve: Serve, running: Running) -> Sequence[Worker]:
+    workers = [new_worker(concurrency=10) for _ in range(2)]
+    for worker in workers:
+
+        @worker.register_handler("work")
+        async def work(seconds: float = 0.0) -> None:
+            await running(seconds)
+
+        @worker.register_handler("pass")
+        async def pass_() -> None: ...
+
+        @worker.register_handler("boom")
+        async def boom() -> None:
+            raise ValueError("boom")
+
+        await serve(worker)
+    return workers
+
+
+@pytest.fixture
+async def second(system: Host, nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Host]:
+    """Another instance of the service."""
+    async with running_system(nats_url, prefix, tmp_path / "second", {"jobs": build}) as host:
+        yield host
+
+
+async def test_no_more_than_the_limit_run_at_a_time_on_two_workers_and_two_instances(
+    ps: Penstock, second: Host, serve: Serve, new_worker: NewWorker
+) -> None:
+    running = Running()
+    await two_workers(new_worker, serve, running)
+    jobs = await asyncio.gather(
+        *(
+            ps.jobs.enqueue("work", {"seconds": 0.05}, limit="customer:42", at_most=3)
+            for _ in range(40)
+        )
+    )
+    free = await ps.jobs.enqueue("pass")
+    await ps.jobs.result(free.id, timeout=5)
+    for one in jobs:
+        await ps.jobs.result(one.id, timeout=20)
+    assert running.most == 3
+
+
+async def test_a_place_is_free_again_after_a_failure_a_retry_and_a_cancel(
+    ps: Penstock, serve: Serve, new_worker: NewWorker
+) -> None:
+    running = Running()
+    retried = await ps.jobs.enqueue(
+        "boom", limit="k", max_attempts=2, backoff=Backoff(initial=600.0, maximum=600.0)
+    )
+    failed = await ps.jobs.enqueue("boom", limit="k", max_attempts=1)
+    cancelled = await ps.jobs.enqueue("work", limit="k")
+    last = await ps.jobs.enqueue("work", limit="k")
+    await ps.jobs.cancel(cancelled.id)
+    await two_workers(new_worker, serve, running)
+    await ps.jobs.result(last.id, timeout=15)
+    assert await ps.jobs.get_status(retried.id) == "retrying"
+    assert await ps.jobs.get_status(failed.id) == "failed"
+
+
+async def test_the_highest_priority_goes_first_when_a_place_is_free(
+    ps: Penstock, serve: Serve, new_worker: NewWorker
+) -> None:
+    order = list[int]()
+    holding = await ps.jobs.enqueue("note", {"n": 0}, limit="k")
+    low = await ps.jobs.enqueue("note", {"n": 1}, limit="k", priority=1)
+    high = await ps.jobs.enqueue("note", {"n": 2}, limit="k", priority=9)
+    worker = new_worker()
+
+    @worker.register_handler("note")
+    async def note(n: int) -> None:
+        order.append(n)
+
+    await serve(worker)
+    for one in (holding, low, high):
+        await ps.jobs.result(one.id, timeout=10)
+    assert order == [0, 2, 1]
+
+
+async def test_a_rate_holds_over_two_workers(
+    ps: Penstock, serve: Serve, new_worker: NewWorker
+) -> None:
+    running = Running()
+    await two_workers(new_worker, serve, running)
+    rate = Rate(key="api", at_most=5, per=1.0)
+    jobs = await asyncio.gather(*(ps.jobs.enqueue("work", rate=rate) for _ in range(15)))
+    for one in jobs:
+        await ps.jobs.result(one.id, timeout=20)
+    states = [await ps.jobs.get(one.id) for one in jobs]
+    starts = sorted(state.started for state in states if state.started)
+    assert len(starts) == 15
+    assert starts[-1] - starts[0] >= 1.5 * SECOND  # three rounds
+    for n in range(len(starts) - 10):  # what waited for a worker may come beside the next round
+        assert starts[n + 10] - starts[n] >= 0.7 * SECOND
+
+
+async def test_a_delayed_job_waits_for_a_place_when_its_time_comes(
+    ps: Penstock, serve: Serve, new_worker: NewWorker
+) -> None:
+    running = Running()
+    jobs = [await ps.jobs.enqueue("work", {"seconds": 0.2}, limit="k", delay=0.5) for _ in range(3)]
+    await two_workers(new_worker, serve, running)
+    for one in jobs:
+        await ps.jobs.result(one.id, timeout=15)
+    assert running.most == 1
+
+
+async def test_a_job_that_was_let_in_and_never_offered_is_found(
+    ps: Penstock, system: Host, serve: Serve, new_worker: NewWorker
+) -> None:
+    """Its place is stored, and who stored it died then."""
+    running = Running()
+    await ps.jobs.enqueue("nobody-knows-it", limit="k")
+    waits = await ps.jobs.enqueue("work", limit="k")
+    [jobs] = system.services
+    places = Gates(jobs.bus, jobs.log, jobs.decider.load)
+    gate = Gate(gate_id("limit", "k"), 2, "end")
+    assert await places.take(gate, await jobs.decider.load(waits.id))
+    await two_workers(new_worker, serve, running)
+    await ps.jobs.result(waits.id, timeout=20)
+
+
+async def test_an_erased_job_leaves_its_place(
+    ps: Penstock, serve: Serve, new_worker: NewWorker
+) -> None:
+    running = Running()
+    erased = await ps.jobs.enqueue("work", limit="k")
+    waits = await ps.jobs.enqueue("work", limit="k")
+    await ps.session.command(ERASE["jobs"](reason="asked for"), id=erased.id)
+    await two_workers(new_worker, serve, running)
+    await ps.jobs.result(waits.id, timeout=20)
+
+
+async def test_a_job_that_does_not_start_tells_what_it_waits_for(ps: Penstock) -> None:
+    first = await ps.jobs.enqueue("work", limit="k", queue="media", rate=Rate(key="r", at_most=1))
+    assert (await ps.jobs.why(first.id)).waits_for == ("worker",)
+    limited = await ps.jobs.enqueue("work", limit="k")
+    rated = await ps.jobs.enqueue("work", rate=Rate(key="r", at_most=1, per=600.0))
+    later = await ps.jobs.enqueue("work", delay=600)
+    assert (await ps.jobs.why(limited.id)).waits_for == ("limit",)
+    assert (await ps.jobs.why(rated.id)).waits_for == ("rate",)
+    assert (await ps.jobs.why(later.id)).waits_for == ("time",)
+    await ps.queues.pause("media", "too hot")
+    told = await ps.jobs.why(first.id)
+    assert told.waits_for == ("queue",)
+    assert told.because == (
+        "The queue 'media' is paused (too hot): `penstock queues resume media`.",
+    )
+    await ps.jobs.cancel(later.id)
+    assert (await ps.jobs.why(later.id)).waits_for == ()
