@@ -85,7 +85,8 @@ def _start(
 
 def _advance(state: WorkflowState, command: AdvanceWorkflow, context: Context) -> Sequence[Event]:
     events: list[Event] = []
-    for ended in (command, *command.more):
+    over: list[AdvanceWorkflow | JobEnded] = [command, *command.more]
+    for ended in over:
         follows = _after_end(state, ended, context)
         for event in follows:
             state = after(state, event, context.now, context.command.id)
