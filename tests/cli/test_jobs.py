@@ -95,6 +95,10 @@ async def test_a_dead_job_is_found_rerun_beside_the_old_one_and_redriven(
         for part in ("failed", "completed", "ZeroDivisionError", '{"each":12.0', "did not come to"):
             assert part in rerun
         assert (await jobs("redrive", "--all")).stdout == "1 redriven.\n"
+        assert "w1" in (await jobs("workers")).stdout
+        assert "w1" in (await jobs("handlers")).stdout
+        estimate = (await jobs("estimate", "d1")).stdout
+        assert "d1 is" in estimate
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,16 @@ from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import PenstockError
 from penstock.contracts.jobs import EnqueueJob
 from penstock.infra.deciding.decider import Load
+from penstock.jobs.handlers import Handlers
 from penstock.jobs.queue_states import QueueStates
 
 
 class Entrance:
     """For commands that come one by one, and for those of many jobs."""
 
-    def __init__(self, queues: QueueStates) -> None:
+    def __init__(self, queues: QueueStates, handlers: Handlers) -> None:
         self._queues = queues
+        self._handlers = handlers
 
     async def __call__(
         self, data: msgspec.Struct, load: Load[Any], command: Envelope
@@ -28,4 +30,4 @@ class Entrance:
         """Why the job may not be enqueued, or None; None for other commands."""
         if not isinstance(data, EnqueueJob):
             return None
-        return self._queues.refusal(data.queue)
+        return self._queues.refusal(data.queue) or self._handlers.refusal(data)

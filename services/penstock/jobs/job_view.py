@@ -66,6 +66,7 @@ class JobView(View[JobState]):
             then=_UPDATE,
         )
         rows.insert(db, "OR IGNORE INTO label", fold.labels)
+        _mark_unhandled(db, [job for job in last.values() if job.rules.if_unhandled == "fail"])
         job_counts.add(db, fold.counts)
         job_counts.deepen(db, fold.depths)
         job_counts.tick(db, fold.sequences)
@@ -168,6 +169,17 @@ def _labels(job: JobState) -> list[tuple[str, str, float, str]]:
             labels += [(what, value)] if (value := getattr(origin, what)) else []
     created = job.created.timestamp()
     return [(what, value, created, job.id) for what, value in labels]
+
+
+def _mark_unhandled(db: apsw.Connection, jobs: Sequence[JobState]) -> None:
+    """Those that are not over and fail while nobody can do them: few have to be looked at then."""
+    if not jobs:
+        return
+    over = [job.id for job in jobs if job.is_over]
+    rows.delete(db, "label WHERE what = 'unhandled' AND id", over)
+    going_on = [job for job in jobs if not job.is_over]
+    marks = [("unhandled", job.name, job.created.timestamp(), job.id) for job in going_on]
+    rows.insert(db, "OR IGNORE INTO label", marks)
 
 
 def _milliseconds(time: datetime) -> int:
