@@ -8,7 +8,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from penstock.client import jobs_dead, jobs_rerun
 from penstock.client.jobs_bulk import enqueue_many
+from penstock.client.jobs_dead import Settled
 from penstock.client.session import Session, state_of
 from penstock.client.worker.by_function import name_of
 from penstock.client.worker.results import fetched
@@ -22,15 +24,34 @@ from penstock.contracts.errors import (
     Timeout,
 )
 from penstock.contracts.gates import Why, WhyJob
-from penstock.contracts.job_state import JobState, ListJobs, QueueDepth, State
+from penstock.contracts.job_reads import (
+    AskEstimate,
+    AskMetrics,
+    AskStats,
+    Comparison,
+    DeadCount,
+    Estimate,
+    HandlerSeen,
+    ListDead,
+    ListJobs,
+    Metrics,
+    QueueDepth,
+    Stats,
+    WorkerSeen,
+)
+from penstock.contracts.job_state import JobState, State
 from penstock.contracts.jobs import (
     SERVICE,
     Backoff,
     CancelJob,
+    DiscardJob,
     EnqueueJob,
+    FailureCause,
+    IfUnhandled,
     Limit,
     Origin,
     Rate,
+    RedriveJob,
     Rules,
 )
 from penstock.contracts.jobs_bulk import Enqueued, JobSpec
@@ -66,6 +87,7 @@ class Jobs:
         at_most: int = 1,
         rate: Rate | None = None,
         tags: Sequence[str] = (),
+        if_unhandled: IfUnhandled = "wait",
         origin: Origin | None = None,
         command_id: str | None = None,
     ) -> JobState:
@@ -75,7 +97,8 @@ class Jobs:
         payload is checked against its annotations before anything is sent. `priority` 9 goes first,
         0 last; `delay` in seconds, or `at` a moment. `timeout` is for an attempt and
         `total_timeout` for the job from now on, in seconds. With `max_crashes` 3 the third worker
-        that dies over it quarantines it: it is failed, and run no more. The same `id`, name and
+        that dies over it quarantines it: it is failed, and run no more. While no worker knows the
+        name it waits, or fails after a while with `if_unhandled="fail"`. The same `id`, name and
         payload again give the job that there is; so does the same `command_id` when no id is given.
         Of jobs with the same `unique_key` there is one, until it is over, or for `unique_for`
         seconds: while there is, its state is returned, or Duplicate raised.
@@ -83,7 +106,7 @@ class Jobs:
         those with the key of a `rate` so many begin within its seconds. Each `tenant` of a queue
         gets its turns, whatever the others enqueue: see `ps.queues.set_weight`.
         Raises Refused if `id` is another job's, or the queue is drained, TooLarge for a payload
-        above 512 KB, InvalidMessage.
+        above 512 KB, InvalidMessage with the path of a field that no worker takes.
         """
         payload = dict(payload or {})
         command = EnqueueJob(
@@ -102,6 +125,7 @@ class Jobs:
                 tenant=tenant,
                 limit=Limit(key=limit, at_most=at_most) if limit is not None else None,
                 rate=rate,
+                if_unhandled=if_unhandled,
             ),
             origin=origin,
             max_attempts=max_attempts,
@@ -216,17 +240,174 @@ class Jobs:
         found, _ = await self._session.ask(SERVICE, "queues", Question(), list[QueueDepth])
         return found
 
+    async def metrics(self, queue: str | None = None, *, minutes: int = 15) -> list[Metrics]:
+        """How queues do, and the names in each: depth, oldest, rates, and latencies of the last
+        `minutes`.
+        """
+        question = AskMetrics(queue=queue, minutes=minutes)
+        found, _ = await self._session.ask(SERVICE, "metrics", question, list[Metrics])
+        return found
+
+    async def stats(
+        self,
+        *,
+        at: datetime | int | str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+    ) -> Stats:
+        """How many jobs were in each state `at` a time or sequence, exact to the second; or are."""
+        told = at.isoformat() if isinstance(at, datetime) else None if at is None else str(at)
+        question = AskStats(at=told, queue=queue, name=name)
+        found, _ = await self._session.ask(SERVICE, "stats", question, Stats)
+        return found
+
+    def dead(
+        self,
+        *,
+        error: str | None = None,
+        name: str | None = None,
+        queue: str | None = None,
+        cause: FailureCause | None = None,
+    ) -> AsyncIterator[JobState]:
+        """Every job that failed and was not discarded, newest first; `error` is the class."""
+        question = ListDead(error=error, name=name, queue=queue, cause=cause)
+        return jobs_dead.dead(self._session, question)
+
+    async def dead_counts(
+        self,
+        *,
+        error: str | None = None,
+        name: str | None = None,
+        queue: str | None = None,
+        cause: FailureCause | None = None,
+    ) -> list[DeadCount]:
+        """How many of these there are of each class of error, the most first."""
+        question = ListDead(error=error, name=name, queue=queue, cause=cause)
+        found, _ = await self._session.ask(SERVICE, "dead-counts", question, list[DeadCount])
+        return found
+
+    async def redrive(
+        self, id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobState:
+        """Run a failed or cancelled job again, with new budgets of attempts and crashes.
+
+        Raises NotFound, or Refused for one that is completed or of a workflow.
+        """
+        command = RedriveJob(reason=reason)
+        return state_of(
+            await self._session.command(command, id=id, command_id=command_id), JobState
+        )
+
+    async def discard(
+        self, id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobState:
+        """Take a failed job off the dead ones; it stays failed. Raises NotFound, Refused."""
+        command = DiscardJob(reason=reason)
+        return state_of(
+            await self._session.command(command, id=id, command_id=command_id), JobState
+        )
+
+    async def redrive_all(
+        self,
+        *,
+        error: str | None = None,
+        name: str | None = None,
+        queue: str | None = None,
+        cause: FailureCause | None = None,
+        reason: str | None = None,
+        told: Callable[[int], object] = lambda _: None,
+    ) -> Settled:
+        """Redrive every dead job that fits, however many. `told` hears now and then how many were.
+
+        Interrupted, call it again: what is redriven is no longer dead. Raises Unavailable, Timeout.
+        """
+        question = ListDead(error=error, name=name, queue=queue, cause=cause)
+        return await jobs_dead.settle_all(
+            self._session, question, lambda id: self.redrive(id, reason), told
+        )
+
+    async def discard_all(
+        self,
+        *,
+        error: str | None = None,
+        name: str | None = None,
+        queue: str | None = None,
+        cause: FailureCause | None = None,
+        reason: str | None = None,
+        told: Callable[[int], object] = lambda _: None,
+    ) -> Settled:
+        """Discard every dead job that fits, in the same way."""
+        question = ListDead(error=error, name=name, queue=queue, cause=cause)
+        return await jobs_dead.settle_all(
+            self._session, question, lambda id: self.discard(id, reason), told
+        )
+
+    async def rerun(self, id: str, *, command_id: str | None = None) -> JobState:
+        """Enqueue a new job with the input that another one had, also one in the archive.
+
+        Its id is made from the `command_id`, if that is given. Raises NotFound.
+        """
+        return await jobs_rerun.rerun(self._session, id, command_id or uuid.uuid4().hex)
+
+    async def compare(self, one: str, other: str) -> Comparison:
+        """Two jobs beside each other: outcomes, errors, durations, and where results differ."""
+        jobs = [await jobs_rerun.ever(self._session, id) for id in (one, other)]
+        results = [await self._kept(job) for job in jobs]
+        return jobs_rerun.compared(*jobs, *results)
+
+    async def workers(self) -> list[WorkerSeen]:
+        """The workers that gave a sign of life within the last minutes."""
+        found, _ = await self._session.ask(SERVICE, "workers", Question(), list[WorkerSeen])
+        return found
+
+    async def handlers(self) -> list[HandlerSeen]:
+        """The names of jobs that workers know, and those that wait though none does."""
+        found, _ = await self._session.ask(SERVICE, "handlers", Question(), list[HandlerSeen])
+        return found
+
+    async def estimate(self, id: str) -> Estimate:
+        """When a job is expected to start and to end, by how long others of its name took.
+
+        Without such a history it says so. Raises NotFound.
+        """
+        found, _ = await self._session.ask(SERVICE, "estimate", AskEstimate(id=id), Estimate)
+        return found
+
     async def list(
         self,
         *,
         state: State | None = None,
         queue: str | None = None,
         name: str | None = None,
+        tag: str | None = None,
+        workflow: str | None = None,
+        schedule: str | None = None,
+        parent: str | None = None,
+        rerun_of: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 100,
         before: str | None = None,
     ) -> list[JobState]:
-        """Jobs, newest first; `before` is the last one's id, to page on."""
-        question = ListJobs(state=state, queue=queue, name=name, limit=limit, before=before)
+        """Jobs, newest first; `before` is the last one's id, to page on.
+
+        `since` and `until` bound when they were enqueued. Raises NotFound for a `before` that is
+        gone.
+        """
+        question = ListJobs(
+            state=state,
+            queue=queue,
+            name=name,
+            tag=tag,
+            workflow=workflow,
+            schedule=schedule,
+            parent=parent,
+            rerun_of=rerun_of,
+            since=since,
+            until=until,
+            limit=limit,
+            before=before,
+        )
         found, _ = await self._session.ask(SERVICE, "list", question, list[JobState])
         return found
 

@@ -1,12 +1,11 @@
-"""Jobs: the state that their events make, and the questions about them. Never any logic."""
+"""Jobs: the state that their events make. Never any logic; the questions are in `job_reads`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from penstock.contracts.answers import Question
 from penstock.contracts.envelope import Time
 from penstock.contracts.jobs import (
     Backoff,
@@ -62,25 +61,3 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     def is_over(self) -> bool:
         """True once nothing more will happen."""
         return self.state in ("completed", "failed", "cancelled")
-
-
-class ListJobs(Question, frozen=True, kw_only=True, omit_defaults=True):
-    """Jobs, newest first; `before` is the id of the last one of the page before."""
-
-    state: State | None = None
-    queue: str | None = None
-    name: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-    before: str | None = None
-
-
-class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs of one queue and priority: `waiting` for a worker, `delayed` until their time
-    (retries too), `processing` now.
-    """
-
-    queue: str
-    priority: int
-    waiting: int
-    delayed: int
-    processing: int

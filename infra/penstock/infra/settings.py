@@ -79,6 +79,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=0, description="how many such results are kept of each job name, the newest; 0: all"
         ),
     ] = 0
+    unhandled_grace: Annotated[
+        float,
+        msgspec.Meta(
+            gt=0,
+            description="seconds after which jobs fail that no worker can do, if they asked so",
+        ),
+    ] = 60.0
     secret: Annotated[
         str, msgspec.Meta(description="signs access tokens; empty: one kept in the data directory")
     ] = ""

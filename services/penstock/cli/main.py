@@ -17,6 +17,7 @@ from penstock.cli import (
     erase,
     flow,
     history,
+    jobs,
     queues,
     rebuild,
     restore,
@@ -25,6 +26,7 @@ from penstock.cli import (
     up,
     verify,
     worker,
+    workers,
     workflows,
 )
 from penstock.contracts.errors import PenstockError
@@ -39,6 +41,8 @@ COMMANDS = (
     flow,
     erase,
     dead,
+    jobs,
+    workers,
     queues,
     schedules,
     workflows,

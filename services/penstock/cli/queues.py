@@ -17,7 +17,7 @@ from penstock.cli.connecting import TIMEOUT, connected
 from penstock.client.jobs import Jobs
 from penstock.client.queues import Queues
 from penstock.client.session import Session
-from penstock.contracts.job_state import QueueDepth
+from penstock.contracts.job_reads import QueueDepth
 from penstock.contracts.queues import QueueState
 from penstock.infra.settings import Settings
 

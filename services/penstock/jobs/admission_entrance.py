@@ -14,6 +14,7 @@ from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import PenstockError
 from penstock.contracts.jobs import EnqueueJob
 from penstock.infra.deciding.decider import Load
+from penstock.jobs.handlers import Handlers
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.unique import UniqueKeys
 
@@ -21,8 +22,9 @@ from penstock.jobs.unique import UniqueKeys
 class Entrance:
     """For commands that come one by one, and for those of many jobs."""
 
-    def __init__(self, queues: QueueStates, unique: UniqueKeys) -> None:
+    def __init__(self, queues: QueueStates, handlers: Handlers, unique: UniqueKeys) -> None:
         self._queues = queues
+        self._handlers = handlers
         self._unique = unique
 
     async def __call__(
@@ -31,7 +33,7 @@ class Entrance:
         """Why the job may not be enqueued, or None; None for other commands."""
         if not isinstance(data, EnqueueJob):
             return None
-        if refusal := self._queues.refusal(data.queue):
+        if refusal := self._queues.refusal(data.queue) or self._handlers.refusal(data):
             return refusal
         if data.rules.unique_key is None or (await load(command.subject)).sequence:
             return None

@@ -172,7 +172,8 @@ def _discard(state: JobState, command: DiscardJob) -> Sequence[Event]:
 
 
 def _fail(state: JobState, command: FailJob) -> Sequence[Event]:
-    if state.is_over:
+    begun = command.cause == "unhandled" and state.state == "processing"  # somebody came after all
+    if state.is_over or begun:
         return []
     return [JobFailed(attempt=state.attempt, error=command.error, cause=command.cause)]
 

@@ -1,118 +1,186 @@
-"""Lists of jobs and the depth of queues; each job's state is kept by the frame. Never decides."""
+"""A row for each job, what it is labelled with, and what all of them count. Never decides.
+
+The questions about it are in `job_lists`, `job_metrics`, `stats`, `dead_jobs` and `estimates`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
 
 import apsw
-import msgspec
 
-from penstock.contracts.answers import Question
-from penstock.contracts.job_state import JobState, ListJobs, QueueDepth
-from penstock.infra.queries import Query
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import JobQueued, JobStarted
 from penstock.infra.views import rows
 from penstock.infra.views.view import Folded, View
+from penstock.jobs import job_counts
+from penstock.jobs.job_counts import Depths
+from penstock.jobs.job_moves import LETTERS, Counts, Move, count, read, written
 
-_decode = msgspec.json.Decoder(JobState).decode
+OPEN = ("p", "w", "r")
+# More than the last move takes.
+LAST = 40
+
+_UPDATE = """ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due,
+    error = excluded.error, cause = excluded.cause, discarded = excluded.discarded,
+    moves = moves || excluded.moves"""  # The rest never changes; nor do its indexes then.
 
 
 class JobView(View[JobState]):
-    """One row for each job."""
+    """Each index costs all that is enqueued: the partial ones hold few of the jobs."""
 
-    schema = """
+    schema = (
+        """
     CREATE TABLE listed (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, queue TEXT NOT NULL, priority INTEGER NOT NULL,
-        state TEXT NOT NULL, run_at REAL, created REAL NOT NULL
+        state TEXT NOT NULL, due INTEGER NOT NULL, created REAL NOT NULL, error TEXT, cause TEXT,
+        discarded INTEGER NOT NULL, moves TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX listed_by_time ON listed (created, id);
-    CREATE INDEX listed_by_state ON listed (state, created, id);
     CREATE INDEX listed_by_name ON listed (name, created, id);
-    CREATE INDEX unfinished ON listed (queue, priority, state, run_at)
-        WHERE state IN ('pending', 'retrying', 'processing');
+    CREATE INDEX listed_by_queue ON listed (queue, created, id) WHERE queue <> 'default';
+    CREATE INDEX listed_by_state ON listed (state, created, id) WHERE state <> 'completed';
+    CREATE INDEX waiting ON listed (queue, priority, due) WHERE state IN ('pending', 'retrying');
+    CREATE INDEX dead ON listed (error, created, id) WHERE state = 'failed' AND discarded = 0;
+    CREATE TABLE label (
+        what TEXT NOT NULL, value TEXT NOT NULL, created REAL NOT NULL, id TEXT NOT NULL,
+        PRIMARY KEY (what, value, created, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX label_by_id ON label (id);
     """
+        + job_counts.SCHEMA
+    )
 
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> None:
         """See View.fold."""
-        last = {f.event.subject: f.state for f in folded}
+        fold = _Fold(_last_moves(db, folded))
+        for one in folded:
+            fold.take(one)
+        last = {one.event.subject: one.state for one in folded}
+        moves = fold.written
         rows.insert(
             db,
             "INTO listed",
-            [
-                (
-                    job.id,
-                    job.name,
-                    job.queue,
-                    job.priority,
-                    job.state,
-                    job.run_at.timestamp() if job.run_at else None,
-                    job.created.timestamp(),
-                )
-                for job in last.values()
-            ],
-            # The rest never changes: written anew, each of its indexes would be too.
-            then="ON CONFLICT (id) DO UPDATE SET state = excluded.state, run_at = excluded.run_at",
+            [_row(id, job, moves.get(id, ""), fold.moves[id].due) for id, job in last.items()],
+            then=_UPDATE,
         )
+        rows.insert(db, "OR IGNORE INTO label", fold.labels)
+        _mark_unhandled(db, [job for job in last.values() if job.rules.if_unhandled == "fail"])
+        job_counts.add(db, fold.counts)
+        job_counts.deepen(db, fold.depths)
+        job_counts.tick(db, fold.sequences)
+        job_counts.thin_out(db)
 
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
         """See View.forget."""
+        counts: Counts = {}
+        gone: Counts = {}
+        depths: Depths = {}
+        what = "queue, name, priority, moves FROM listed WHERE id"
+        for queue, name, priority, text in rows.select(db, what, ids):
+            before = None
+            for move in read(text):
+                count(counts, queue, name, before, move, -1)
+                count(gone, queue, name, before, move)
+                before = move
+            if before and before.letter in OPEN:
+                key = (queue, priority, before.letter)
+                depths[key] = depths.get(key, 0) - 1
         rows.delete(db, "listed WHERE id", ids)
+        rows.delete(db, "label WHERE id", ids)
+        job_counts.add(db, counts)
+        job_counts.add(db, gone, "counted_gone")
+        job_counts.deepen(db, depths)
+        job_counts.thin_out(db)
 
 
-def listed(db: apsw.Connection, params: ListJobs) -> list[JobState]:
-    """Newest first; `before` is the id of the last one of the page before."""
-    rows = db.execute(
-        """SELECT aggregate.state FROM listed JOIN aggregate USING (id)
-           WHERE (:state IS NULL OR listed.state = :state)
-             AND (:queue IS NULL OR queue = :queue)
-             AND (:name IS NULL OR name = :name)
-             AND (:before IS NULL
-                  OR (created, id) < (SELECT created, id FROM listed WHERE id = :before))
-           ORDER BY created DESC, id DESC LIMIT :limit""",
-        {
-            "state": params.state,
-            "queue": params.queue,
-            "name": params.name,
-            "before": params.before,
-            "limit": params.limit,
-        },
+class _Fold:
+    """What a batch comes to; `moves` are the last ones of jobs before it."""
+
+    def __init__(self, moves: dict[str, Move]) -> None:
+        self.moves = moves
+        self.written: dict[str, str] = {}
+        self.counts: Counts = {}
+        self.depths: Depths = {}
+        self.sequences: dict[int, int] = {}
+        self.labels: list[tuple[str, str, float, str]] = []
+
+    def take(self, one: Folded[JobState]) -> None:
+        """Take one event more."""
+        job, id = one.state, one.state.id
+        at = _milliseconds(one.event.time)
+        self.sequences[at // 1000] = one.sequence
+        before = self.moves.get(id)
+        letter = LETTERS[job.state]
+        if before and before.letter == letter and type(one.data) is not JobStarted:
+            return
+        due = max(at, _milliseconds(job.run_at)) if job.run_at else at
+        after = self.moves[id] = Move(letter, at, due)
+        self.written[id] = self.written.get(id, "") + written(after)
+        count(self.counts, job.queue, job.name, before, after)
+        self._deepen(job, before, letter)
+        if before is None and (job.tags or job.origin):
+            self.labels += _labels(job)
+
+    def _deepen(self, job: JobState, before: Move | None, letter: str) -> None:
+        depths = self.depths
+        if letter in OPEN:
+            key = (job.queue, job.priority, letter)
+            depths[key] = depths.get(key, 0) + 1
+        if before and before.letter in OPEN:
+            key = (job.queue, job.priority, before.letter)
+            depths[key] = depths.get(key, 0) - 1
+
+
+def _last_moves(db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> dict[str, Move]:
+    """Of the jobs that were there before the batch."""
+    new: set[str] = set()
+    old: set[str] = set()
+    for one in folded:
+        if type(one.data) is JobQueued:
+            new.add(one.event.subject)
+        elif one.event.subject not in new:
+            old.add(one.event.subject)
+    what = f"id, substr(moves, -{LAST}) FROM listed WHERE id"
+    return {id: read(text)[-1] for id, text in rows.select(db, what, old)}
+
+
+def _row(id: str, job: JobState, moves: str, due: int) -> rows.Row:
+    return (
+        id,
+        job.name,
+        job.queue,
+        job.priority,
+        job.state,
+        due,
+        job.created.timestamp(),
+        job.error.type if job.error else None,
+        job.cause,
+        job.discarded,
+        moves,
     )
-    return [_decode(body) for (body,) in rows]
 
 
-def depths(db: apsw.Connection, _: Question) -> list[QueueDepth]:
-    """Each queue and priority that has unfinished jobs, highest priority first."""
-    rows = db.execute(
-        """SELECT queue, priority,
-                  SUM(state <> 'processing' AND coalesce(run_at, 0) <= unixepoch('subsec')),
-                  SUM(state <> 'processing' AND coalesce(run_at, 0) > unixepoch('subsec')),
-                  SUM(state = 'processing')
-           FROM listed WHERE state IN ('pending', 'retrying', 'processing')
-           GROUP BY queue, priority ORDER BY queue, priority DESC"""
-    )
-    return [
-        QueueDepth(
-            queue=queue, priority=priority, waiting=waiting, delayed=delayed, processing=processing
-        )
-        for queue, priority, waiting, delayed, processing in rows
-    ]
+def _labels(job: JobState) -> list[tuple[str, str, float, str]]:
+    labels = [("tag", tag) for tag in dict.fromkeys(job.tags)]
+    if origin := job.origin:
+        for what in ("workflow", "schedule", "parent", "rerun_of"):
+            labels += [(what, value)] if (value := getattr(origin, what)) else []
+    created = job.created.timestamp()
+    return [(what, value, created, job.id) for what, value in labels]
 
 
-QUERIES: list[Query[Any]] = [
-    Query(
-        name="list",
-        path="/jobs",
-        params=ListJobs,
-        returns=list[JobState],
-        read=listed,
-        summary="Jobs by state, queue and name, newest first",
-    ),
-    Query(
-        name="queues",
-        path="/jobs/queues",
-        params=Question,
-        returns=list[QueueDepth],
-        read=depths,
-        summary="How many jobs wait, are delayed and are processed, by queue and priority",
-    ),
-]
+def _mark_unhandled(db: apsw.Connection, jobs: Sequence[JobState]) -> None:
+    """Those that are not over and fail while nobody can do them: few have to be looked at then."""
+    if not jobs:
+        return
+    over = [job.id for job in jobs if job.is_over]
+    rows.delete(db, "label WHERE what = 'unhandled' AND id", over)
+    going_on = [job for job in jobs if not job.is_over]
+    marks = [("unhandled", job.name, job.created.timestamp(), job.id) for job in going_on]
+    rows.insert(db, "OR IGNORE INTO label", marks)
+
+
+def _milliseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1000)

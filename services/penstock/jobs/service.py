@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from penstock.contracts.gates import PREFIX as GATE
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE
@@ -14,6 +16,7 @@ from penstock.infra.consuming.stranded import stranded
 from penstock.infra.objects import Objects
 from penstock.infra.repeated import Repeated
 from penstock.infra.service import Frame, Service
+from penstock.jobs import estimates, workers_view
 from penstock.jobs.admission import Admission
 from penstock.jobs.admission_entrance import Entrance
 from penstock.jobs.admission_sweep import AdmissionSweep
@@ -24,6 +27,8 @@ from penstock.jobs.due import DUE, DueJobs
 from penstock.jobs.effects import Effect, Effects, in_turn
 from penstock.jobs.gates import Gates
 from penstock.jobs.giving_back import GivingBack
+from penstock.jobs.handlers import Handlers
+from penstock.jobs.handlers_missing import Unhandled
 from penstock.jobs.queue_effects import QueueEffects
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.reconcile import Reconciler
@@ -32,6 +37,7 @@ from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.unique import UniqueKeys
 from penstock.jobs.views import QUERIES, JobsView
+from penstock.jobs.workers import Workers
 from penstock.jobs.workflow_effects import WorkflowEffects
 from penstock.jobs.workflow_recovery import StandingStill, WorkflowRecovery
 from penstock.jobs.workflow_results import StepResults
@@ -41,7 +47,9 @@ from penstock.jobs.workflow_telling import Telling
 def build(frame: Frame) -> Service[State]:
     """The jobs service, yet to be started."""
     states, unique = QueueStates(), UniqueKeys(frame.bus)
-    entrance = Entrance(states, unique)
+    workers = Workers(frame.bus)
+    handlers = Handlers(workers, time.monotonic)
+    entrance = Entrance(states, handlers, unique)
     effects: dict[type, Effect] = {}
     service: Service[State] = Service(
         frame,
@@ -52,7 +60,7 @@ def build(frame: Frame) -> Service[State]:
         finished=finished,
         final=FINAL,
         view=JobsView(),
-        queries=QUERIES,
+        queries=[*QUERIES, *workers_view.queries(workers), *estimates.queries(workers)],
         effect=Effects(effects),
         look_up=entrance,
     )
@@ -101,6 +109,13 @@ def build(frame: Frame) -> Service[State]:
     service.parts += [
         stranded(frame.bus, stream("work"), instead=give_back),
         stranded(frame.bus, stream("sched"), DUE),
+        workers,
+        Unhandled(
+            lambda: service.model,
+            workers,
+            decider.handle,
+            grace=frame.settings.unhandled_grace,
+        ).part(),
         Overdue(lambda: service.model, schedules.reconcile).part(),
         StandingStill(lambda: service.model, recovery).part(),
     ]

@@ -13,13 +13,19 @@ from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.queries import Query
+from penstock.infra.views.comparison import Compared, ordinary_tables
 from penstock.infra.views.view import Folded, View
 from penstock.jobs import (
     admission_reasons,
+    dead_jobs,
     gate_view,
+    job_counts,
+    job_lists,
+    job_metrics,
     job_view,
     queue_view,
     schedule_view,
+    stats,
     workflow_view,
 )
 from penstock.jobs.domain import State
@@ -49,6 +55,10 @@ class JobsView(View[State]):
         for view in self._by_state.values():
             view.forget(db, ids)
 
+    def compared(self, db: apsw.Connection) -> list[Compared]:
+        """See View.compared; what is counted of jobs that are gone no log tells any more."""
+        return [*ordinary_tables(db, but=job_counts.TABLES), *job_counts.COMPARED]
+
     def release(self, db: apsw.Connection) -> None:
         """See View.release."""
         for view in self._by_state.values():
@@ -56,7 +66,10 @@ class JobsView(View[State]):
 
 
 QUERIES: list[Query[Any]] = [
-    *job_view.QUERIES,
+    *job_lists.QUERIES,
+    *job_metrics.QUERIES,
+    *dead_jobs.QUERIES,
+    *stats.QUERIES,
     *schedule_view.QUERIES,
     *workflow_view.QUERIES,
     *queue_view.QUERIES,

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.jobs.processes import Program, ours, program
 from penstock.client import Penstock
 from penstock.contracts.answers import Question
-from penstock.contracts.job_state import QueueDepth
+from penstock.contracts.job_reads import QueueDepth
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.nats_server.configuration import Durability
 from penstock.infra.streams import provision

@@ -12,7 +12,8 @@ from penstock.client.testing.absent import absent
 from penstock.client.testing.log import MemoryLog
 from penstock.contracts.answers import ById, FlowOf, HistoryOf, Question
 from penstock.contracts.errors import NotFound
-from penstock.contracts.job_state import JobState, ListJobs, QueueDepth
+from penstock.contracts.job_reads import ListJobs, QueueDepth
+from penstock.contracts.job_state import JobState
 from penstock.contracts.progress import ListProgress, ProgressState
 from penstock.contracts.queues import ListQueues, QueueState
 from penstock.contracts.schedules import (

@@ -1,0 +1,118 @@
+"""`penstock jobs` and `penstock workers` against a running system, in the test's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from penstock.cli.main import main
+from penstock.client import Worker
+from penstock.infra.testing import running_system
+from penstock.jobs.service import build
+from support.command_line import assert_one_clear_line
+
+Jobs = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
+
+
+@pytest.fixture
+async def jobs(
+    nats_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Jobs]:
+    """Runs `penstock` with some arguments."""
+    monkeypatch.setenv("PENSTOCK_NATS_URL", nats_url)
+    monkeypatch.setenv("PENSTOCK_PREFIX", prefix)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = main(arguments)
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+    async def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = arguments if arguments[0] == "workers" else ("jobs", *arguments)
+        return await asyncio.to_thread(run, *command)
+
+    async with running_system(nats_url, prefix, tmp_path, {"jobs": build}):
+        yield call
+
+
+def worker_of(nats_url: str, prefix: str) -> Worker:
+    """A worker whose handler `share` divides by what it is given."""
+    worker = Worker(nats_url, prefix=prefix, durability="os", name="w1", version="7")
+
+    @worker.register_handler("share")
+    async def share(among: int) -> dict[str, float]:
+        shared.append(among)
+        return {"each": 12 / (among or len(shared) - 1), "time": len(shared)}
+
+    shared: list[int] = []
+    return worker
+
+
+async def test_jobs_are_enqueued_listed_shown_and_cancelled(jobs: Jobs) -> None:
+    put = await jobs("enqueue", "sum", '{"a": [1]}', "--id", "s1", "--tag", "x", "--queue", "q")
+    assert (put.stdout, put.stderr, put.returncode) == ("s1\n", "", 0)
+    await jobs("enqueue", "wait", "--id", "s2", "--delay", "60")
+    table = (await jobs("list")).stdout.splitlines()
+    assert [line.split()[:3] for line in table] == [
+        ["job", "state", "name"],
+        ["s2", "pending", "wait"],
+        ["s1", "pending", "sum"],
+    ]
+    [tagged] = (await jobs("list", "--tag", "x", "--limit", "0", "--json")).stdout.splitlines()
+    assert msgspec.json.decode(tagged)["id"] == "s1"
+    shown = (await jobs("show", "s1")).stdout
+    assert 'sum {"a":[1]}' in shown
+    assert "q, priority 5" in shown
+    assert (await jobs("cancel", "s1", "--reason", "no need")).stdout == "s1 is cancelled.\n"
+    assert "no need" in (await jobs("list", "--state", "cancelled")).stdout
+    queues = (await jobs("queues")).stdout
+    assert "default" in queues
+    [counts] = (await jobs("stats", "--json")).stdout.splitlines()
+    total = msgspec.json.decode(counts)["total"]
+    assert (total["pending"], total["cancelled"]) == (1, 1)
+
+
+async def test_a_dead_job_is_found_rerun_beside_the_old_one_and_redriven(
+    jobs: Jobs, nats_url: str, prefix: str
+) -> None:
+    enqueue = ("enqueue", "share", '{"among": 0}', "--id", "d1", "--max-attempts", "1")
+    async with worker_of(nats_url, prefix):
+        await jobs(*enqueue)
+        async with asyncio.timeout(10):
+            while "ZeroDivisionError" not in (await jobs("dead", "--count")).stdout:
+                await asyncio.sleep(0.05)
+        assert "d1" in (await jobs("dead", "--error", "ZeroDivisionError")).stdout
+        assert "no such job" in (await jobs("dead", "--error", "ValueError")).stdout
+        rerun = (await jobs("rerun", "d1")).stdout
+        for part in ("failed", "completed", "ZeroDivisionError", '{"each":12.0', "did not come to"):
+            assert part in rerun
+        assert (await jobs("redrive", "--all")).stdout == "1 redriven.\n"
+        assert "w1" in (await jobs("workers")).stdout
+        assert "w1" in (await jobs("handlers")).stdout
+        estimate = (await jobs("estimate", "d1")).stdout
+        assert "d1 is" in estimate
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["show", "nobody"], ["jobs knows no 'nobody'"]),
+        (["list", "--before", "nobody"], ["no job 'nobody'", "begin the list again"]),
+        (["redrive"], ["--error", "--all"]),
+        (["enqueue", "x", "[1]"], ["JSON object"]),
+        (["stats", "--at", "noon"], ["'noon'", "2026-01-31T09:30:00Z"]),
+        (["rerun", "nobody"], ["'nobody'"]),
+    ],
+)
+async def test_what_is_wrong_is_said_in_one_line(
+    jobs: Jobs, arguments: list[str], parts: list[str]
+) -> None:
+    assert_one_clear_line(await jobs(*arguments), *parts)
