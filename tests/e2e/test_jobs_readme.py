@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from penstock.client import Penstock, Worker
+from penstock.infra.host import Build
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build as jobs
@@ -40,7 +41,7 @@ async def test_every_block_runs_as_it_stands(
 ) -> None:
     monkeypatch.setenv("PENSTOCK_NATS_URL", fresh_nats.url)
     names: dict[str, Any] = {"__name__": "readme"}
-    builders = {"jobs": jobs, "progress": progress}
+    builders: dict[str, Build] = {"jobs": jobs, "progress": progress}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             running_system(fresh_nats.url, "penstock", tmp_path / "system", builders)
