@@ -95,8 +95,9 @@ async def test_a_payload_that_does_not_fit_fails_at_once_with_the_path(
     async def typed(size: int) -> None:
         raise AssertionError("never called")
 
+    job = await ps.jobs.enqueue("typed", {"size": "big"})  # which no worker has told about yet
     await serve(worker)
-    last = await end_of(ps, (await ps.jobs.enqueue("typed", {"size": "big"})).id)
+    last = await end_of(ps, job.id)
     assert (last.state, last.cause, last.attempt) == ("failed", "payload", 1)
     assert last.error
     assert "$.payload.size" in last.error.message
