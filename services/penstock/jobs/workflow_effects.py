@@ -7,8 +7,9 @@ done again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +33,7 @@ from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.sender import Cause, Sender
-from penstock.jobs.at_once import each
+from penstock.jobs.at_once import AT_ONCE, each
 from penstock.jobs.workflow_payload import filled
 from penstock.jobs.workflow_results import StepResults
 
@@ -51,6 +52,7 @@ class WorkflowEffects:
         self._results = results
         self._load = load
         self._handle = handle
+        self._slots = asyncio.Semaphore(AT_ONCE)  # steps and their jobs would be AT_ONCE times it
 
     async def effect(self, workflow: Aggregate[WorkflowState], command: Envelope) -> None:
         """Enqueue the jobs that `command` began, or cancel those that it ended; see `Decider`."""
@@ -61,18 +63,27 @@ class WorkflowEffects:
             if state.ended_by == command.id:
                 await self._cancel(state, command)
             return
-        for key in [key for key, run in state.runs.items() if run.begun_by == command.id]:
-            await self.enqueue(state, key, state.under_way(key), command)
+        begun = [key for key, run in state.runs.items() if run.begun_by == command.id]
+        if begun:
+            await self.enqueue(state, {key: state.under_way(key) for key in begun}, command)
 
     # -- enqueueing ----------------------------------------------------------------------------
 
     async def enqueue(
-        self, state: WorkflowState, key: str, wanted: Sequence[int], cause: Envelope
+        self, state: WorkflowState, wanted: Mapping[str, Sequence[int]], cause: Envelope
     ) -> None:
-        """Enqueue the jobs with these numbers of a step; those that are there already stay.
+        """Enqueue the jobs with these numbers, by the keys of their steps; those that are there
+        already stay.
 
         A job that cannot be enqueued counts as failed. Raises Unavailable or Timeout.
         """
+        keys = list(wanted)
+        await each(range(len(keys)), lambda n: self._begin(state, keys[n], wanted[keys[n]], cause))
+        await self._cancel_if_over(state, cause)
+
+    async def _begin(
+        self, state: WorkflowState, key: str, wanted: Sequence[int], cause: Envelope
+    ) -> None:
         ids, step = state.job_ids(key), state.step(key)
         try:
             results = {one: await self._results.of_step(state, one) for one in sorted(_asked(step))}
@@ -84,10 +95,10 @@ class WorkflowEffects:
 
         async def one(index: int) -> None:
             item = items[index] if items is not None else None
-            await self._enqueue(state, step, ids[index], cause, (results, item, index))
+            async with self._slots:
+                await self._enqueue(state, step, ids[index], cause, (results, item, index))
 
         await each(wanted, one)
-        await self._cancel_if_over(state, cause)
 
     async def _enqueue(
         self,

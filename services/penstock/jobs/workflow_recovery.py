@@ -65,7 +65,7 @@ class WorkflowRecovery:
 
         await each(state.under_way(key), look)
         if missing:
-            await self._effects.enqueue(state, key, sorted(missing), last)
+            await self._effects.enqueue(state, {key: sorted(missing)}, last)
 
     async def _told(self, job: Aggregate[Any]) -> AdvanceWorkflow | None:
         if job.tombstone is not None:
