@@ -91,17 +91,24 @@ class Admission:
                 continue
             look = gate.until == "end" or job.state.state == "processing"
             if await self._places.free(gate.id, job, look=look):
-                admitted += await self.fill(gate.id)
+                admitted += await self.fill(gate.id, gate.capacity)
         return admitted
 
-    async def fill(self, gate: str) -> list[Job]:
-        """Give the free places of a gate to those that wait; these, if they have all they need."""
+    async def fill(self, gate: str, capacity: int | None = None) -> list[Job]:
+        """Give the free places of a gate to those that wait; these, if they have all they need.
+
+        If it has so many as are known to be its `capacity`, nobody is looked for.
+        """
         admitted = list[Job]()
         async with self._locks.of(gate):
             for _ in range(ROUNDS):
+                if await self._is_full(gate, capacity):
+                    return admitted
                 _, page = await self._model().read(gate_view.next_at, gate, PAGE)
                 waiting = [one for one in page if not self._is_old(gate, one)]
                 for one in waiting:
+                    if await self._is_full(gate, capacity):
+                        return admitted
                     job = await self._load(one.job)
                     if job.sequence > one.sequence:
                         self._note(gate, job)  # the view is behind, and will tell of it again
@@ -110,6 +117,12 @@ class Admission:
                 if len(page) < PAGE:
                     return admitted
         return admitted
+
+    async def _is_full(self, gate: str, capacity: int | None) -> bool:
+        if capacity is None:
+            return False
+        state = await self._places.state(gate)
+        return state is not None and len(state.holders) >= capacity
 
     async def _is_full_for(self, gate: str, job: Job, admitted: list[Job]) -> bool:
         """Let the job through if it still waits; whether there is no place for it."""
