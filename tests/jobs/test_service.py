@@ -109,8 +109,8 @@ async def test_a_payload_of_the_wrong_type_fails_the_job_at_once_and_says_where(
     async def typed(sizes: list[int]) -> None:
         raise AssertionError("must not be called")
 
+    job = await ps.jobs.enqueue("typed", {"sizes": [1, "2"]})  # nobody is known yet who could tell
     await serve(worker)
-    job = await ps.jobs.enqueue("typed", {"sizes": [1, "2"]})
     with pytest.raises(JobFailed, match=r"\$\.payload\.sizes\[1\]"):
         await ps.jobs.result(job.id, timeout=10)
     assert (await ps.jobs.get(job.id)).attempt == 1

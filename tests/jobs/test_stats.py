@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+import apsw
 import msgspec
 import pytest
 
 from penstock.client import Backoff, Penstock
 from penstock.contracts.answers import Outcome
 from penstock.contracts.errors import InvalidMessage, NotFound
-from penstock.contracts.job_reads import Metrics
+from penstock.contracts.job_reads import AskStats, Metrics
 from penstock.contracts.lifecycle import ARCHIVE
 from penstock.contracts.views import Verified, Verify
 from penstock.infra.control import ask_all
+from penstock.jobs import job_counts
 from penstock.jobs.job_metrics import latency
-from penstock.jobs.job_moves import bucket
+from penstock.jobs.job_moves import Move, Tally, bucket
+from penstock.jobs.job_view import JobView
+from penstock.jobs.stats import stats
 from support.workers import NewWorker
 
 SOON = Backoff(initial=0.01, maximum=0.02)
@@ -127,6 +132,23 @@ async def test_a_queue_tells_its_depth_oldest_job_rates_and_latencies(worked: Pe
     assert (other.waiting, other.delayed) == (1, 0)
     assert other.oldest is not None and 0 <= other.oldest < 30
     assert {one.queue for one in await worked.jobs.metrics("other")} == {"other"}
+
+
+def test_what_is_long_past_is_counted_to_the_minute_and_then_to_the_hour() -> None:
+    db = apsw.Connection(":memory:")
+    db.execute(JobView.schema)
+    now = int(time.time())
+    for age in (400 * 86_400, 40 * 86_400, 3 * 86_400, 0):
+        tally = Tally()
+        at = (now - age) * 1000
+        tally.add("q", "n", 5, None, Move("p", at, at))
+        job_counts.add(db, tally.counts())
+        job_counts.thin_out(db)
+    for age, exact_to, pending in ((3 * 86_400, 60, 3), (40 * 86_400, 3600, 2), (0, 1, 4)):
+        then = datetime.fromtimestamp(now - age, UTC)
+        found = stats(db, AskStats(at=then.isoformat()))
+        assert (found.exact_to, found.total.pending) == (exact_to, pending)
+    assert stats(db, AskStats()).total.pending == 4
 
 
 def test_percentiles_are_within_ten_percent_of_what_was_counted() -> None:

@@ -88,7 +88,7 @@ def _unhandled(
     db: apsw.Connection, name: str, before: int, after: tuple[int, str]
 ) -> list[Waiting]:
     rows: Iterable[Any] = db.execute(
-        """SELECT id, due, aggregate.state ->> '$.correlationid'
+        """SELECT id, due, CAST(aggregate.state AS TEXT) ->> '$.correlationid'
            FROM label JOIN listed USING (id) JOIN aggregate USING (id)
            WHERE what = 'unhandled' AND value = ? AND listed.state IN ('pending', 'retrying')
              AND due < ? AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?""",

@@ -12,7 +12,7 @@ import apsw
 
 from penstock.infra.views import rows
 from penstock.infra.views.comparison import Compared
-from penstock.jobs.job_moves import KEPT, Counts, spread
+from penstock.jobs.job_moves import KEPT, Counts, Depths, spread
 
 _COLUMNS = """
     size INTEGER NOT NULL, at INTEGER NOT NULL, queue TEXT NOT NULL, name TEXT NOT NULL,
@@ -35,19 +35,20 @@ COMPARED = [
     Compared("counted", "SELECT * FROM counted WHERE count <> 0 ORDER BY 1, 2, 3, 4, 5, 6", 6),
     Compared("depth", "SELECT * FROM depth WHERE count <> 0 ORDER BY 1, 2, 3", 3),
 ]
-Depths = dict[tuple[str, int, str], int]
 
 
-def add(db: apsw.Connection, counts: Counts, table: str = "counted") -> None:
-    """Add what a batch counted."""
-    then = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
-    rows.insert(db, f"INTO {table}", ((*k, n) for k, n in spread(counts).items()), then=then)
+_ADD = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
+
+
+def add(db: apsw.Connection, counts: Counts, table: str = "counted", sign: int = 1) -> None:
+    """Add what a batch counted, or with `sign` -1 take it back."""
+    found = spread(counts, sign)
+    rows.insert(db, f"INTO {table}", ((*key, n) for key, n in found.items()), then=_ADD)
 
 
 def deepen(db: apsw.Connection, depths: Depths) -> None:
     """Add how many more, or fewer, there are of each queue, priority and state."""
-    then = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
-    rows.insert(db, "INTO depth", ((*k, n) for k, n in depths.items() if n), then=then)
+    rows.insert(db, "INTO depth", ((*key, n) for key, n in depths.items() if n), then=_ADD)
 
 
 def tick(db: apsw.Connection, sequences: Mapping[int, int]) -> None:

@@ -20,12 +20,16 @@ LETTERS = {
 }
 STATES = {letter: state for state, letter in LETTERS.items()}
 ENQUEUED, COMPLETED, FAILED, WAIT, RUN = "+enqueued", "+completed", "+failed", "wait", "run"
+OPEN = ("p", "w", "r")
+FLOWS = {"c": COMPLETED, "f": FAILED}
 STEPS = 4  # buckets in which a duration doubles: each is 19 percent wide
 SIZES = (1, 60, 3600, 86_400)  # seconds that a count is over
 KEPT = {1: 2 * 86_400, 60: 31 * 86_400, 3600: 366 * 86_400}  # seconds; the longest for ever
 
 # By the second that it is of, queue, name, what is counted, and for durations the bucket.
 Counts = dict[tuple[int, str, str, str, int], int]
+# By queue, priority and letter.
+Depths = dict[tuple[str, int, str], int]
 
 
 class Move(NamedTuple):
@@ -36,41 +40,68 @@ class Move(NamedTuple):
     due: int
 
 
-def count(
-    counts: Counts, queue: str, name: str, before: Move | None, after: Move, sign: int = 1
-) -> None:
-    """Count one move, or with `sign` -1 take it back."""
-    letter, at, _ = after
-    second = at // 1000
-    _add(counts, (second, queue, name, letter, 0), sign)
-    if before is None:
-        _add(counts, (second, queue, name, ENQUEUED, 0), sign)
-        return
-    was = before.letter
-    _add(counts, (second, queue, name, was, 0), -sign)
-    minute = second - second % 60
-    if letter == "r" and was in "pw":
-        _add(counts, (minute, queue, name, WAIT, bucket(at - before.due)), sign)
-    elif was == "r" and letter in "cfw":
-        _add(counts, (minute, queue, name, RUN, bucket(at - before.at)), sign)
-    if letter == "c":
-        _add(counts, (second, queue, name, COMPLETED, 0), sign)
-    elif letter == "f":
-        _add(counts, (second, queue, name, FAILED, 0), sign)
+class Tally:
+    """Counts moves: one look into a table for most of them, as there are very many."""
+
+    def __init__(self) -> None:
+        self._changes: dict[tuple[int, str, str, int, str, str], int] = {}
+        self._durations: Counts = {}
+
+    def add(self, queue: str, name: str, priority: int, before: Move | None, after: Move) -> None:
+        """Count one move more, from the state of a job `before`, None for a new job."""
+        letter, at, _ = after
+        was = before.letter if before else ""
+        second = at // 1000
+        key = (second, queue, name, priority, was, letter)
+        self._changes[key] = self._changes.get(key, 0) + 1
+        if before is None:
+            return
+        if letter == "r" and was != "r":
+            took = (second - second % 60, queue, name, WAIT, bucket(at - before.due))
+        elif was == "r" and letter in "cfw":
+            took = (second - second % 60, queue, name, RUN, bucket(at - before.at))
+        else:
+            return
+        self._durations[took] = self._durations.get(took, 0) + 1
+
+    def counts(self) -> Counts:
+        """What was counted by the second, and durations by the minute."""
+        found = dict(self._durations)
+        for (second, queue, name, _, was, letter), number in self._changes.items():
+            for what, change in _counted(was, letter):
+                key = (second, queue, name, what, 0)
+                found[key] = found.get(key, 0) + change * number
+        return found
+
+    def depths(self) -> Depths:
+        """How many more, or fewer, are in the states of which something is to come."""
+        found: Depths = {}
+        for (_, queue, _, priority, was, letter), number in self._changes.items():
+            for what, change in ((was, -number), (letter, number)):
+                if what in OPEN:
+                    key = (queue, priority, what)
+                    found[key] = found.get(key, 0) + change
+        return found
 
 
-def _add(counts: Counts, key: tuple[int, str, str, str, int], number: int) -> None:
-    counts[key] = counts.get(key, 0) + number
+def _counted(was: str, letter: str) -> list[tuple[str, int]]:
+    changes = [(letter, 1), (was, -1) if was else (ENQUEUED, 1)]
+    if letter in FLOWS and was:
+        changes.append((FLOWS[letter], 1))
+    return changes
 
 
-def spread(counts: Counts) -> dict[tuple[int | str, ...], int]:
-    """The same over seconds, minutes, hours and days; durations are not kept by the second."""
+def spread(counts: Counts, sign: int = 1) -> dict[tuple[int | str, ...], int]:
+    """The same over seconds, minutes, hours and days; durations are not kept by the second.
+
+    With `sign` -1 it is to be taken back.
+    """
     found: dict[tuple[int | str, ...], int] = {}
     for (second, queue, name, what, of), number in counts.items():
         if number:
             for size in SIZES if what not in (WAIT, RUN) else SIZES[1:]:
                 key = (size, second - second % size, queue, name, what, of)
-                found[key] = found.get(key, 0) + number
+                found[key] = found.get(key, 0) + sign * number
     return found
 
 

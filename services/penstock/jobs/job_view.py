@@ -15,10 +15,8 @@ from penstock.contracts.jobs import JobQueued, JobStarted
 from penstock.infra.views import rows
 from penstock.infra.views.view import Folded, View
 from penstock.jobs import job_counts
-from penstock.jobs.job_counts import Depths
-from penstock.jobs.job_moves import LETTERS, Counts, Move, count, read, written
+from penstock.jobs.job_moves import LETTERS, Move, Tally, read, written
 
-OPEN = ("p", "w", "r")
 # More than the last move takes.
 LAST = 40
 
@@ -67,31 +65,26 @@ class JobView(View[JobState]):
         )
         rows.insert(db, "OR IGNORE INTO label", fold.labels)
         _mark_unhandled(db, [job for job in last.values() if job.rules.if_unhandled == "fail"])
-        job_counts.add(db, fold.counts)
-        job_counts.deepen(db, fold.depths)
+        job_counts.add(db, fold.tally.counts())
+        job_counts.deepen(db, fold.tally.depths())
         job_counts.tick(db, fold.sequences)
         job_counts.thin_out(db)
 
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
         """See View.forget."""
-        counts: Counts = {}
-        gone: Counts = {}
-        depths: Depths = {}
+        gone = Tally()
         what = "queue, name, priority, moves FROM listed WHERE id"
         for queue, name, priority, text in rows.select(db, what, ids):
             before = None
             for move in read(text):
-                count(counts, queue, name, before, move, -1)
-                count(gone, queue, name, before, move)
+                gone.add(queue, name, priority, before, move)
                 before = move
-            if before and before.letter in OPEN:
-                key = (queue, priority, before.letter)
-                depths[key] = depths.get(key, 0) - 1
         rows.delete(db, "listed WHERE id", ids)
         rows.delete(db, "label WHERE id", ids)
-        job_counts.add(db, counts)
-        job_counts.add(db, gone, "counted_gone")
-        job_counts.deepen(db, depths)
+        counts = gone.counts()
+        job_counts.add(db, counts, sign=-1)
+        job_counts.add(db, counts, "counted_gone")
+        job_counts.deepen(db, {key: -n for key, n in gone.depths().items()})
         job_counts.thin_out(db)
 
 
@@ -101,15 +94,15 @@ class _Fold:
     def __init__(self, moves: dict[str, Move]) -> None:
         self.moves = moves
         self.written: dict[str, str] = {}
-        self.counts: Counts = {}
-        self.depths: Depths = {}
+        self.tally = Tally()
         self.sequences: dict[int, int] = {}
         self.labels: list[tuple[str, str, float, str]] = []
 
     def take(self, one: Folded[JobState]) -> None:
         """Take one event more."""
-        job, id = one.state, one.state.id
-        at = _milliseconds(one.event.time)
+        job = one.state
+        id = job.id
+        at = int(one.event.time.timestamp() * 1000)
         self.sequences[at // 1000] = one.sequence
         before = self.moves.get(id)
         letter = LETTERS[job.state]
@@ -118,19 +111,9 @@ class _Fold:
         due = max(at, _milliseconds(job.run_at)) if job.run_at else at
         after = self.moves[id] = Move(letter, at, due)
         self.written[id] = self.written.get(id, "") + written(after)
-        count(self.counts, job.queue, job.name, before, after)
-        self._deepen(job, before, letter)
+        self.tally.add(job.queue, job.name, job.priority, before, after)
         if before is None and (job.tags or job.origin):
             self.labels += _labels(job)
-
-    def _deepen(self, job: JobState, before: Move | None, letter: str) -> None:
-        depths = self.depths
-        if letter in OPEN:
-            key = (job.queue, job.priority, letter)
-            depths[key] = depths.get(key, 0) + 1
-        if before and before.letter in OPEN:
-            key = (job.queue, job.priority, before.letter)
-            depths[key] = depths.get(key, 0) - 1
 
 
 def _last_moves(db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> dict[str, Move]:
