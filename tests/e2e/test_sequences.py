@@ -68,6 +68,8 @@ class Asker:
 
     def _parameters(self, service: str, endpoint: Endpoint) -> dict[str, Any]:
         samples = {"id": self._known[service], "user": "u", "query": "fox"}
+        if endpoint.path is not None and "{name}" in endpoint.path:
+            samples["name"] = self._known["schedule"]
         names = {field.name for field in msgspec.structs.fields(endpoint.params)}
         return {name: value for name, value in samples.items() if name in names}
 
@@ -91,6 +93,7 @@ async def asker(system: Host, ps: Penstock) -> AsyncIterator[Asker]:
         **KNOWN,
         "jobs": (await ps.jobs.list())[0].id,
         "exports": (await ps.exports.list())[0].id,
+        "schedule": (await ps.schedules.put("nightly", "brief", cron="@daily")).name,
     }
     async with aiohttp.ClientSession(system.http_url) as http:
         yield Asker(ps, http, known)

@@ -15,6 +15,7 @@ from penstock.infra.bus import Ack, Bus, ConnectionLost, Stored, StreamError
 T = TypeVar("T")
 RETRY = 0.1  # seconds between attempts while a stream has no leader
 REPLY = 5.0  # seconds until what was sent counts as lost, with a server that died
+IN_PROCESS = 10158  # a copy with the same Nats-Msg-Id is on its way through a cluster
 LOOK = 2.0  # seconds for looking whether there is such a stream
 
 
@@ -63,6 +64,9 @@ async def despite_elections(
             return await despite_lost_connections(attempt, min(left, REPLY))
         except Timeout:
             if left <= REPLY:
+                raise
+        except StreamError as error:
+            if error.err_code != IN_PROCESS or left <= 2 * RETRY:
                 raise
         except Unavailable:  # nobody listens there: the stream has no leader, or does not exist
             if left <= 2 * RETRY or not await _exists(bus, stream):

@@ -41,7 +41,11 @@ _KINDS: dict[str, tuple[Any, Any]] = {
     "search": (lambda: SearchView(_embedder), Searchable),
 }
 # A document's number depends on what was deleted before: what counts is whose it is.
+# How many there are of a state is a row or none where it is 0: that depends on the batches.
 _MEANT = {
+    "counted": "SELECT * FROM counted WHERE count <> 0",
+    "counted_gone": "SELECT * FROM counted_gone WHERE count <> 0",
+    "depth": "SELECT * FROM depth WHERE count <> 0",
     "checkpoint": "SELECT sequence FROM checkpoint",
     "indexed_document": "SELECT id, title, content, metadata, sequence FROM indexed_document",
     "indexed_passages": "SELECT id, starts, vectors FROM indexed_passages"
