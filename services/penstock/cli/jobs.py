@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any, get_args
 
 from penstock.cli import job_tables, jobs_dead, jobs_rerun
-from penstock.cli.job_verbs import Parsers, add_verb, moment, payload, print_json
+from penstock.cli.verbs import Parsers, add_verb, moment, payload, print_json
 from penstock.client.jobs import Jobs
 from penstock.contracts.job_state import JobState, State
 

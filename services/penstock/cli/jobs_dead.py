@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, get_args
 
 from penstock.cli import job_tables
-from penstock.cli.job_verbs import Parsers, add_verb, print_json
+from penstock.cli.verbs import Parsers, add_verb, print_json
 from penstock.client.jobs import Jobs
 from penstock.client.jobs_dead import Settled
 from penstock.contracts.errors import InvalidMessage

@@ -10,7 +10,7 @@ import msgspec
 from rich.markup import escape
 
 from penstock.cli import job_tables
-from penstock.cli.job_verbs import Parsers, add_verb, print_json
+from penstock.cli.verbs import Parsers, add_verb, print_json
 from penstock.client.jobs import Jobs
 from penstock.contracts.errors import Timeout
 from penstock.contracts.job_reads import Comparison, Outcome

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import getpass
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -13,13 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from penstock.cli.connecting import TIMEOUT, connected
+from penstock.cli.verbs import running
 from penstock.client.jobs import Jobs
 from penstock.client.queues import Queues
 from penstock.client.session import Session
 from penstock.contracts.job_reads import QueueDepth
 from penstock.contracts.queues import QueueState
-from penstock.infra.settings import Settings
 
 PIPED = 240  # columns where nobody looks
 Verb = Callable[[argparse.Namespace, Session], Awaitable[None]]
@@ -48,7 +45,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listing = verbs.add_parser("list", help="every queue: what waits and runs, how it stands")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
-    listing.set_defaults(run=_with(show_list))
+    listing.set_defaults(run=running(show_list))
     for name, verb, about in (
         ("pause", pause, "let no worker begin a job; what runs comes to its end"),
         ("resume", resume, "go on: end a pause, or a drain"),
@@ -59,21 +56,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         one.add_argument("name", metavar="QUEUE")
         if name != "resume":
             one.add_argument("--reason", help="why; it is kept")
-        one.set_defaults(run=_with(verb))
+        one.set_defaults(run=running(verb))
     weighing = verbs.add_parser("weigh", help="give a tenant more turns than the others")
     weighing.add_argument("name", metavar="QUEUE")
     weighing.add_argument("tenant", metavar="TENANT")
     weighing.add_argument("weight", metavar="WEIGHT", type=int, help="turns, 1 to 100")
-    weighing.set_defaults(run=_with(weigh))
-
-
-def _with(verb: Verb) -> Callable[[argparse.Namespace, Settings], int]:
-    async def connect_and_run(options: argparse.Namespace, settings: Settings) -> int:
-        async with connected(settings) as bus:
-            await verb(options, Session(bus, actor=getpass.getuser(), timeout=TIMEOUT))
-        return 0
-
-    return lambda options, settings: asyncio.run(connect_and_run(options, settings))
+    weighing.set_defaults(run=running(weigh))
 
 
 async def show_list(options: argparse.Namespace, session: Session) -> None:

@@ -6,24 +6,17 @@ How they are shown is in `schedule_tables`.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import getpass
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 
-from penstock.cli.connecting import TIMEOUT, connected
 from penstock.cli.schedule_tables import print_list, print_one, print_runs
+from penstock.cli.verbs import Parsers, moment, payload, running
 from penstock.client.schedules import Schedules
-from penstock.client.session import Session
-from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.schedules import Missed, Overlap
-from penstock.infra.settings import Settings
 
 Verb = Callable[[argparse.Namespace, Schedules], Awaitable[None]]
-Parsers = Any  # argparse's own type for this is private
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,18 +34,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _verb(verbs: Parsers, name: str, verb: Verb, help: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=help)
-    parser.set_defaults(run=lambda options, settings: _run(verb, options, settings))
+    parser.set_defaults(run=running(lambda options, session: verb(options, Schedules(session))))
     return parser
-
-
-def _run(verb: Verb, options: argparse.Namespace, settings: Settings) -> int:
-    async def connect_and_run() -> None:
-        async with connected(settings) as bus:
-            session = Session(bus, actor=getpass.getuser(), timeout=TIMEOUT)
-            await verb(options, Schedules(session))
-
-    asyncio.run(connect_and_run())
-    return 0
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -68,7 +51,7 @@ def _add_reading(verbs: Parsers) -> None:
     coming = _verb(verbs, "next", show_next, "the times of the next runs")
     coming.add_argument("name", metavar="NAME")
     coming.add_argument("-n", type=int, default=10, metavar="RUNS", help="so many (10)")
-    coming.add_argument("--after", type=_moment, metavar="TIME", help="later than this")
+    coming.add_argument("--after", type=moment, metavar="TIME", help="later than this")
     coming.add_argument("--json", action="store_true", help="as a JSON list")
 
 
@@ -114,10 +97,10 @@ def _add_put(verbs: Parsers) -> None:
     parser.add_argument("payload", metavar="PAYLOAD", nargs="?", default="{}", help="JSON object")
     when = parser.add_mutually_exclusive_group(required=True)
     when.add_argument("--cron", help="such as '0 9 * * 1-5' (9:00 from Monday to Friday), @daily")
-    when.add_argument("--every", metavar="INTERVAL", help="such as 10m, 1h30m, 45s")
+    when.add_argument("--every", metavar="INTERVAL", help="such as 10m, 1h30m, 45s, or seconds")
     parser.add_argument("--timezone", default="UTC", help="of --cron, such as Europe/Berlin (UTC)")
-    parser.add_argument("--start", type=_moment, metavar="TIME", help="no tick before this")
-    parser.add_argument("--end", type=_moment, metavar="TIME", help="no tick after this")
+    parser.add_argument("--start", type=moment, metavar="TIME", help="no tick before this")
+    parser.add_argument("--end", type=moment, metavar="TIME", help="no tick after this")
     parser.add_argument("--jitter", type=float, default=0, metavar="SECONDS", help="spread over it")
     parser.add_argument("--missed", choices=get_args(Missed), default="latest",
                         help="what becomes of ticks while no service ran (latest)")  # fmt: skip
@@ -135,8 +118,8 @@ async def put(options: argparse.Namespace, schedules: Schedules) -> None:
     await schedules.put(
         options.name,
         options.job,
-        _payload(options.payload),
-        cron=options.cron if options.every is None else f"@every {options.every}",
+        payload(options.payload),
+        cron=options.cron if options.every is None else _every(options.every),
         timezone=options.timezone,
         start=options.start,
         end=options.end,
@@ -188,20 +171,5 @@ async def delete(options: argparse.Namespace, schedules: Schedules) -> None:
     print(f"{options.name} is deleted; the jobs that it enqueued stay.")
 
 
-def _payload(text: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise InvalidMessage(
-            f"The payload is not a JSON object such as '{{\"a\": 1}}': {error}."
-        ) from error
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidMessage(f"{text!r} is not a time such as 2026-01-31T09:30:00Z.")
-    return moment
+def _every(interval: str) -> str:
+    return f"@every {interval}{'s' if interval.isdigit() else ''}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from penstock.cli import job_tables
-from penstock.cli.job_verbs import print_json, run
+from penstock.cli.verbs import print_json, running
 from penstock.client.jobs import Jobs
 
 
@@ -17,7 +17,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="The workers that gave a sign of life within the last minutes.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.set_defaults(run=lambda options, settings: run(show, options, settings))
+    parser.set_defaults(run=running(lambda options, session: show(options, Jobs(session))))
 
 
 async def show(options: argparse.Namespace, jobs: Jobs) -> None:

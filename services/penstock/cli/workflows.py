@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import get_args
@@ -15,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from penstock.cli.connecting import connected
-from penstock.client.session import Session
+from penstock.cli.verbs import running
 from penstock.client.workflows import Workflows
 from penstock.contracts.workflow_state import (
     COMPLETED,
@@ -62,12 +60,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _with(verb: Verb) -> Callable[[argparse.Namespace, Settings], int]:
-    async def connect_and_run(options: argparse.Namespace, settings: Settings) -> int:
-        async with connected(settings) as bus:
-            await verb(options, Workflows(Session(bus, actor="cli")))
-        return 0
-
-    return lambda options, settings: asyncio.run(connect_and_run(options, settings))
+    return running(lambda options, session: verb(options, Workflows(session)))
 
 
 async def show_list(options: argparse.Namespace, workflows: Workflows) -> None:

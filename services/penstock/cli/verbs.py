@@ -1,4 +1,6 @@
-"""How the verbs of `penstock jobs` connect, read their arguments and print. Never a verb itself."""
+"""How the verbs of `penstock jobs`, `queues` and the like connect, read what they are given and
+print. Never a verb itself.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +19,28 @@ from penstock.client.session import Session
 from penstock.contracts.errors import InvalidMessage
 from penstock.infra.settings import Settings
 
-Verb = Callable[[argparse.Namespace, Jobs], Awaitable[int | None]]
+Verb = Callable[[argparse.Namespace, Session], Awaitable[int | None]]
+JobsVerb = Callable[[argparse.Namespace, Jobs], Awaitable[int | None]]
 Parsers = Any  # argparse's own type for this is private
 
 
-def add_verb(verbs: Parsers, name: str, verb: Verb, help: str) -> argparse.ArgumentParser:
+def add_verb(verbs: Parsers, name: str, verb: JobsVerb, help: str) -> argparse.ArgumentParser:
     """A command below `jobs`; its exit status is what `verb` returns, 0 for None."""
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=help)
     parser.add_argument("--json", action="store_true", help="as JSON, an object a line")
-    parser.set_defaults(run=lambda options, settings: run(verb, options, settings))
+    parser.set_defaults(run=running(lambda options, session: verb(options, Jobs(session))))
     return parser
 
 
-def run(verb: Verb, options: argparse.Namespace, settings: Settings) -> int:
-    """Run a verb with a connection to the system."""
+def running(verb: Verb) -> Callable[[argparse.Namespace, Settings], int]:
+    """Runs a verb with a connection to the system; the exit status is what it returns, or 0."""
 
-    async def connect_and_run() -> int:
+    async def connect_and_run(options: argparse.Namespace, settings: Settings) -> int:
         async with connected(settings) as bus:
             session = Session(bus, actor=getpass.getuser(), timeout=TIMEOUT)
-            return await verb(options, Jobs(session)) or 0
+            return await verb(options, session) or 0
 
-    return asyncio.run(connect_and_run())
+    return lambda options, settings: asyncio.run(connect_and_run(options, settings))
 
 
 def print_json(found: Iterable[Any]) -> None:
