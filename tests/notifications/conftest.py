@@ -63,6 +63,10 @@ class Wire:
         assert connection is not None and connection.transport is not None
         connection.transport.abort()
 
+    def release(self) -> None:
+        """Let go of the connection, whatever state the socket is in."""
+        self.socket._response.close()
+
     async def closed(self) -> int | None:
         """Read to the end: the close code."""
         while (await self.socket.receive(timeout=PATIENCE)).type is aiohttp.WSMsgType.TEXT:
@@ -102,14 +106,21 @@ async def ps(host: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
 @pytest.fixture
 async def open_wire(host: Host, ps: Penstock) -> AsyncIterator[Open]:
     """Open a socket; with a user it has connected."""
+    wires: list[Wire] = []
     async with aiohttp.ClientSession() as http, asyncio.timeout(60):
 
         async def opened(user: str | None = None, **headers: str) -> Wire:
             url = f"{host.http_url}/notifications/ws"
             wire = Wire(await http.ws_connect(url, headers=headers))
+            wires.append(wire)
             if user is not None:
                 token = (await ps.notifications.token(user)).token
-                assert "connect" in await wire.ask(connect={"token": token, "ver": 1})
+                answer = await wire.ask(connect={"token": token, "ver": 1})
+                if "connect" not in answer:
+                    wire.release()
+                assert "connect" in answer
             return wire
 
         yield opened
+        for wire in wires:
+            wire.release()
