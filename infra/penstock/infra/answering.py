@@ -7,16 +7,15 @@ anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from types import UnionType
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from penstock.contracts.answers import Answer, ById, FlowOf, HistoryEntry, HistoryOf, Question
-from penstock.contracts.errors import InvalidMessage, NotFound, PenstockError
+from penstock.contracts.errors import NotFound, PenstockError
 from penstock.contracts.lifecycle import Archived, Erased
 from penstock.infra.deciding.aggregate import Aggregate, Folder
 from penstock.infra.deciding.decider import Load, archived, erased
@@ -24,6 +23,7 @@ from penstock.infra.endings.archiver import whole
 from penstock.infra.endings.segments import Archive
 from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.queries import LONGEST_WAIT, Endpoint, Query
+from penstock.infra.telling import entry, happened_by
 from penstock.infra.views.held import held_back
 from penstock.infra.views.live_view import LiveView
 from penstock.infra.views.projector import Projector
@@ -137,7 +137,7 @@ class Answering(Generic[S]):
             )
 
     async def _get_at(self, id: str, at: str) -> Answer:
-        until = _moment(at)
+        until = happened_by(at)
         records = [record for record in await self._whole(id) if until(record)]
         then = self._folder.fold(Aggregate[S](id), records)
         if then.state is None:
@@ -187,43 +187,5 @@ class Answering(Generic[S]):
         return self._entries([record for record in found if record], sequence)
 
     def _entries(self, records: Sequence[Recorded], sequence: int) -> Answer:
-        entries = [_entry(self._name, record) for record in records]
+        entries = [entry(self._name, record) for record in records]
         return Answer(sequence=sequence, data=msgspec.Raw(_encode(entries)))
-
-
-def _entry(service: str, record: Recorded) -> HistoryEntry:
-    event = record.event
-    return HistoryEntry(
-        sequence=record.sequence,
-        service=service,
-        subject=event.subject,
-        version=event.version,
-        id=event.id,
-        type=event.type,
-        time=event.time,
-        data=msgspec.json.decode(event.data),
-        correlationid=event.correlationid,
-        causationid=event.causationid,
-        causationtype=event.causationtype,
-        causationtime=event.causationtime,
-        causationcause=event.causationcause,
-        actor=event.actor,
-        traceparent=event.traceparent,
-    )
-
-
-def _moment(at: str) -> Callable[[Recorded], bool]:
-    """Whether a record had happened at `at`, a stream sequence or a time with its offset."""
-    if at.isdecimal():
-        return lambda record: record.sequence <= int(at)
-    try:
-        time = datetime.fromisoformat(at)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise InvalidMessage(
-            f"at={at!r} is neither a stream sequence nor a time such as 2026-01-31T09:30:00Z.",
-            path="$.at",
-        )
-    moment = time
-    return lambda record: record.event.time <= moment

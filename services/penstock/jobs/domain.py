@@ -79,10 +79,10 @@ GATE = Kind(
     decide=gate.decide,
     evolve=gate.evolve,
 )
-KINDS = (JOB, SCHEDULE, WORKFLOW, QUEUE, GATE)
+KINDS = (JOB, QUEUE, GATE, SCHEDULE, WORKFLOW)
 _OF = {message: kind for kind in KINDS for message in (*kind.commands, *kind.events)}
 _BY_STATE = {kind.state: kind for kind in KINDS}
-PREFIXES = ("queue:", "gate:", "schedule:", "workflow:")
+PREFIXES = tuple(kind.prefix for kind in KINDS if kind.prefix)
 
 
 def decide(

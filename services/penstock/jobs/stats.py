@@ -12,6 +12,7 @@ import apsw
 from penstock.contracts.errors import InvalidMessage, NotFound
 from penstock.contracts.job_reads import AskStats, Count, Stats
 from penstock.infra.queries import Query
+from penstock.infra.telling import moment
 from penstock.jobs.job_moves import KEPT, SIZES, STATES
 
 FOR_EVER = 1 << 40  # seconds
@@ -70,18 +71,10 @@ def _exact_to(db: apsw.Connection, second: int) -> int:
 
 def _second(db: apsw.Connection, at: str) -> int:
     """The second of a stream sequence or a time."""
-    if at.isdecimal():
-        return _second_of(db, int(at))
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidMessage(
-            f"at={at!r} is neither a stream sequence nor a time such as 2026-01-31T09:30:00Z.",
-            path="$.at",
-        )
-    second = int(moment.timestamp())
+    asked = moment(at)
+    if isinstance(asked, int):
+        return _second_of(db, asked)
+    second = int(asked.timestamp())
     if second > time.time() + 1:
         raise InvalidMessage(f"at={at!r} is to come; nobody knows yet.", path="$.at")
     return second

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
-
-import msgspec
 
 from penstock.client.testing.domains import Domain
 from penstock.contracts.answers import HistoryEntry
 from penstock.contracts.envelope import Envelope, unwrap, wrap
-from penstock.contracts.errors import InvalidMessage, NotFound
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """One event, and its sequence among all of the service."""
-
-    sequence: int
-    event: Envelope
+from penstock.contracts.errors import NotFound
+from penstock.infra.event_log import Recorded
+from penstock.infra.telling import entry, happened_by
 
 
 class MemoryLog:
@@ -28,7 +21,7 @@ class MemoryLog:
         self.service = service
         self.domain = domain
         self.states: dict[str, Any] = {}
-        self.events: dict[str, list[Stored]] = {}
+        self.events: dict[str, list[Recorded]] = {}
         self.newest = 0
 
     def sequence(self, id: str) -> int:
@@ -69,7 +62,7 @@ class MemoryLog:
             version=len(stored) + 1,
         )
         self.newest += 1
-        stored.append(Stored(self.newest, event))
+        stored.append(Recorded(self.newest, event))
         self.states[id] = self.domain.evolve(self.states.get(id), data, event)
         return event
 
@@ -89,7 +82,7 @@ class MemoryLog:
     def at(self, id: str, at: str) -> Any:
         """The state at a sequence or time. Raises NotFound or InvalidMessage."""
         self.found(id)
-        happened, state = _moment(at), None
+        happened, state = happened_by(at), None
         for stored in self.events[id]:
             if happened(stored):
                 state = self.domain.evolve(state, unwrap(stored.event), stored.event)
@@ -100,49 +93,13 @@ class MemoryLog:
     def entries(self, id: str) -> list[HistoryEntry]:
         """The history of one aggregate. Raises NotFound."""
         self.found(id)
-        return [_entry(self.service, stored) for stored in self.events[id]]
+        return [entry(self.service, stored) for stored in self.events[id]]
 
     def flow(self, correlationid: str) -> list[HistoryEntry]:
         """All events of a flow."""
         found = [one for one in self._all() if one.event.correlationid == correlationid]
-        return [_entry(self.service, stored) for stored in found]
+        return [entry(self.service, stored) for stored in found]
 
-    def _all(self) -> Iterator[Stored]:
+    def _all(self) -> Iterator[Recorded]:
         for events in self.events.values():
             yield from events
-
-
-def _moment(at: str) -> Callable[[Stored], bool]:
-    if at.isdecimal():
-        return lambda stored: stored.sequence <= int(at)
-    try:
-        time = datetime.fromisoformat(at)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise InvalidMessage(
-            f"at={at!r} is neither a stream sequence nor a time such as 2026-01-31T09:30:00Z.",
-            path="$.at",
-        )
-    moment = time
-    return lambda stored: stored.event.time <= moment
-
-
-def _entry(service: str, stored: Stored) -> HistoryEntry:
-    event = stored.event
-    return HistoryEntry(
-        sequence=stored.sequence,
-        service=service,
-        subject=event.subject,
-        version=event.version,
-        id=event.id,
-        type=event.type,
-        time=event.time,
-        data=msgspec.json.decode(event.data),
-        correlationid=event.correlationid,
-        causationid=event.causationid,
-        causationtype=event.causationtype,
-        causationtime=event.causationtime,
-        causationcause=event.causationcause,
-        actor=event.actor,
-    )
