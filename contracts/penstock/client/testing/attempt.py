@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -28,7 +28,7 @@ from penstock.client.worker.decisions import End, Failure, after_failure
 from penstock.client.worker.described import described
 from penstock.client.worker.handlers import Handler
 from penstock.client.worker.job_progress import end_progress
-from penstock.client.worker.outcomes import TIMED_OUT
+from penstock.client.worker.outcomes import TIME_OVER, deadline_of, time_over
 from penstock.client.worker.policy import Dead
 from penstock.client.worker.station import Called, Escaped, in_thread
 from penstock.contracts.errors import InvalidMessage
@@ -106,10 +106,7 @@ class MemoryAttempt:
 
     def _limit_time(self) -> None:
         now, seconds = self._around.now, self._job.rules.timeout or self._handler.timeout
-        ends = [now + timedelta(seconds=seconds)] if seconds else []
-        if self._job.expires_at:
-            ends.append(self._job.expires_at)
-        self.deadline = min(ends, default=None)
+        self.deadline = deadline_of(now, seconds, self._job.expires_at)
         self.is_over_time = self.deadline is not None and self.deadline <= now
 
     async def _called(self) -> End:
@@ -193,11 +190,9 @@ class MemoryAttempt:
         return self._failed(Failure(described(error), self._handler.policy.after(error)))
 
     def _timed_out(self) -> End:
-        self.error = error = TimeoutError("The time for it was over before it came to its end.")
-        expires = self._job.expires_at
-        over = expires is not None and self._around.now >= expires
-        named = replace(described(error, trace=False), type=TIMED_OUT)
-        return self._failed(Failure(named, self._handler.policy.after(error), over=over))
+        self.error = error = TimeoutError(TIME_OVER)
+        expires_at, now = self._job.expires_at, self._around.now
+        return self._failed(time_over(error, self._handler.policy, expires_at, now))
 
     def _failed(self, failure: Failure) -> End:
         policy, job = self._handler.policy, self._job

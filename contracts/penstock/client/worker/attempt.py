@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from msgspec.structs import replace
 from opentelemetry.trace import SpanKind
@@ -163,12 +163,10 @@ class Attempt(Holding):
         """Stop the handler when its time, or the whole job's, is over."""
         seconds = self.ready.timeout or self.handler.timeout
         if seconds is None and self.ready.expires_at is None:
-            return None
+            return None  # nothing is computed for a job without limits
         now = datetime.now(UTC)
-        ends = [now + timedelta(seconds=seconds)] if seconds else []
-        if self.ready.expires_at:
-            ends.append(self.ready.expires_at)
-        self.deadline = min(ends)
+        self.deadline = outcomes.deadline_of(now, seconds, self.ready.expires_at)
+        assert self.deadline is not None
         left = (self.deadline - now).total_seconds()
         if left <= 0:
             self.stopped = "timeout"

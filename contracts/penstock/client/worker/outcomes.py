@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from penstock.client.worker.decisions import End, Failure, after_crash, after_failure
 from penstock.client.worker.described import described
 from penstock.client.worker.holding import Holding
-from penstock.client.worker.policy import Dead
+from penstock.client.worker.policy import Dead, RetryPolicy
 from penstock.client.worker.processes import ProcessDied
 from penstock.client.worker.results import keep
 from penstock.contracts.errors import InvalidMessage
@@ -24,6 +24,7 @@ from penstock.contracts.jobs import JobCompleted, JobReleased
 log = logging.getLogger(__name__)
 
 TIMED_OUT = "TimedOut"
+TIME_OVER = "The time for it was over before it came to its end."
 
 
 async def completed(job: Holding, value: Any) -> End:
@@ -75,13 +76,27 @@ def unfinished(job: Holding) -> End | None:
             return None
 
 
-def _timed_out(job: Holding) -> End:
-    error = TimeoutError("The time for it was over before it came to its end.")
-    action = job.handler.policy.after(error)
-    expires = job.ready.expires_at
-    over = expires is not None and datetime.now(UTC) >= expires
+def deadline_of(
+    now: datetime, seconds: float | None, expires_at: datetime | None
+) -> datetime | None:
+    """When an attempt that begins `now` is over: by its own time or the job's; None for never."""
+    ends = [now + timedelta(seconds=seconds)] if seconds else []
+    return min([*ends, expires_at] if expires_at else ends, default=None)
+
+
+def time_over(
+    error: TimeoutError, policy: RetryPolicy, expires_at: datetime | None, now: datetime
+) -> Failure:
+    """The failure of an attempt whose time is over, `error` being what stands for that."""
     named = replace(described(error, trace=False), type=TIMED_OUT)
-    return _failed(job, Failure(named, action, over=over))
+    over = expires_at is not None and now >= expires_at
+    return Failure(named, policy.after(error), over=over)
+
+
+def _timed_out(job: Holding) -> End:
+    error = TimeoutError(TIME_OVER)
+    expires_at = job.ready.expires_at
+    return _failed(job, time_over(error, job.handler.policy, expires_at, datetime.now(UTC)))
 
 
 def _failed(job: Holding, failure: Failure) -> End:
