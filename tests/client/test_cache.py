@@ -304,14 +304,18 @@ async def test_a_run_goes_on_when_all_its_callers_are_gone(ps: Penstock) -> None
 
 
 async def test_an_exception_reaches_all_who_wait_and_is_not_kept(ps: Penstock) -> None:
-    runs = 0
+    runs, go_on = 0, asyncio.Event()
 
     async def fail() -> None:
         nonlocal runs
         runs += 1
+        await go_on.wait()
         raise LookupError("no such user")
 
-    calls = (ps.cache.get_or_set("key", fail) for _ in range(10))
+    calls = [asyncio.create_task(ps.cache.get_or_set("key", fail)) for _ in range(10)]
+    for _ in range(5):  # answered behind what these have asked: all of them wait by then
+        await ps.cache.get("other")
+    go_on.set()
     errors = await asyncio.gather(*calls, return_exceptions=True)
     assert [str(error) for error in errors] == ["no such user"] * 10
     assert runs == 1

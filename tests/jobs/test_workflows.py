@@ -122,7 +122,8 @@ async def test_what_cannot_run_is_refused_at_once(ps: Penstock) -> None:
 
 async def test_as_many_steps_as_are_allowed_may_all_begin_at_once(ps: Penstock) -> None:
     await ps.workflows.start([step("a", key=f"s{n}") for n in range(MAX_STEPS)], id="w")
-    assert (await ps.jobs.get(f"w.s{MAX_STEPS - 1}")).state == "pending"
+    last = await anext(ps.jobs.watch(f"w.s{MAX_STEPS - 1}"))  # the view folds it a little later
+    assert last.state == "pending"
 
 
 async def test_errors_of_any_length_are_told_together(
