@@ -55,7 +55,7 @@ async def test_a_job_in_the_archive_runs_again_too(ps: Penstock) -> None:
     await ps.session.command(ARCHIVE["jobs"](before={"cancelled": later}), id="archive-now")
     with pytest.raises(Archived):
         async with asyncio.timeout(10):
-            while await ps.jobs.get("old"):
+            while (await ps.jobs.get("old")).id == "old":
                 await asyncio.sleep(0.02)
     new = await ps.jobs.rerun("old")
     assert (new.state, new.payload) == ("pending", {"a": 1})
