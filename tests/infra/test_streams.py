@@ -56,3 +56,23 @@ async def test_a_stream_of_another_kind_is_not_replaced(bus: Bus) -> None:
     await bus.api(f"STREAM.CREATE.{wanted['name']}", {**wanted, "storage": "memory"})
     with pytest.raises(StartupError, match="its storage is 'memory', not 'file'"):
         await provision(bus)
+
+
+async def test_work_that_is_done_is_removed_by_the_servers_of_a_cluster_or_by_the_service(
+    bus: Bus,
+) -> None:
+    name = bus.subjects.stream("work")
+    wanted = {config["name"]: config for config in streams(bus.subjects, clustered=True)}[name]
+    assert wanted["retention"] == "workqueue"
+    await provision(bus)
+    assert (await config_of(bus, name))["retention"] == "limits"
+
+
+async def test_work_that_was_made_a_queue_of_its_server_stays_one(bus: Bus) -> None:
+    name = bus.subjects.stream("work")
+    wanted = {config["name"]: config for config in streams(bus.subjects)}[name]
+    await bus.api(f"STREAM.CREATE.{name}", {**wanted, "retention": "workqueue"})
+    assert name not in await provision(bus)
+    found = await config_of(bus, name)
+    assert found["retention"] == "workqueue"
+    assert differs(found, wanted) == []

@@ -10,12 +10,13 @@ import pytest
 
 from penstock.client import Penstock
 from penstock.infra.bus import Bus, Stored
-from penstock.infra.consuming.stranded import stranded
+from penstock.infra.consuming.clearing import clearing
 from penstock.infra.host import Host
 from penstock.jobs.admission import Admission
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.gates import Gates
 from penstock.jobs.giving_back import GivingBack
+from penstock.jobs.items import Settled
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.unique import UniqueKeys
 from support.workers import Spawn, event_names, nothing_left, stored
@@ -31,6 +32,13 @@ def give_back(system: Host) -> GivingBack:
     places = Gates(bus, service.log, load)
     admission = Admission(bus, places, QueueStates(), UniqueKeys(bus), load, lambda: service.model)
     return GivingBack(service.log, load, Dispatch(bus, admission))
+
+
+@pytest.fixture
+def settled(system: Host) -> Settled:
+    """What tells which items no job needs."""
+    [service] = system.services
+    return Settled(service.bus, service.log, service.decider.load)
 
 
 async def running_job(ps: Penstock, spawn: Spawn) -> Stored:
@@ -58,11 +66,12 @@ async def lose(bus: Bus, item: Stored) -> None:
 
 
 async def test_a_job_that_was_started_with_a_lost_item_is_run_again(
-    ps: Penstock, spawn: Spawn, tmp_path: Path, give_back: GivingBack
+    ps: Penstock, spawn: Spawn, tmp_path: Path, give_back: GivingBack, settled: Settled
 ) -> None:
     bus = ps.session.bus
     await lose(bus, await running_job(ps, spawn))
-    part = stranded(bus, bus.subjects.stream("work"), instead=give_back, soon=SOON)
+    work = bus.subjects.stream("work")
+    part = clearing(bus, work, settled, instead=give_back, every=SOON)
     await part.start()
     (tmp_path / "go").touch()
     spawn()
@@ -74,7 +83,7 @@ async def test_a_job_that_was_started_with_a_lost_item_is_run_again(
 
 
 async def test_a_job_that_nobody_started_is_put_back_as_it_is(
-    ps: Penstock, spawn: Spawn, tmp_path: Path, give_back: GivingBack
+    ps: Penstock, spawn: Spawn, tmp_path: Path, give_back: GivingBack, settled: Settled
 ) -> None:
     await running_job(ps, spawn)
     bus = ps.session.bus
@@ -83,7 +92,8 @@ async def test_a_job_that_nobody_started_is_put_back_as_it_is(
     await lose(bus, item)
     assert not await give_back(item)
     (tmp_path / "go").touch()
-    part = stranded(bus, bus.subjects.stream("work"), instead=give_back, soon=SOON)
+    work = bus.subjects.stream("work")
+    part = clearing(bus, work, settled, instead=give_back, every=SOON)
     await part.start()
     spawn()
     assert await ps.jobs.result("waiting", timeout=10) == 1
@@ -99,3 +109,18 @@ async def test_giving_back_twice_offers_one_item(
     assert found == [True] * 3
     assert await stored(ps, "work") == 2, "the lost one, which is removed next, and the new one"
     assert await event_names(ps, "running") == ["queued", "started", "released"]
+
+
+async def test_an_item_is_settled_when_its_job_needs_it_no_more(
+    ps: Penstock, spawn: Spawn, tmp_path: Path, settled: Settled
+) -> None:
+    running = await running_job(ps, spawn)
+    bus = ps.session.bus
+    await ps.jobs.enqueue("brief", {"n": 1}, id="waiting")
+    waiting = await item_of(bus, "waiting")
+    assert await settled([running, waiting]) == set()
+    (tmp_path / "go").touch()
+    spawn()
+    await ps.jobs.result("running", timeout=10)
+    await ps.jobs.result("waiting", timeout=10)
+    assert await settled([running, waiting]) == {running.sequence, waiting.sequence}

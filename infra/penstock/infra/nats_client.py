@@ -37,6 +37,11 @@ class NatsClient(Client):
         self.is_given_up = False  # nobody waits any more for it to connect
         self._ps = MessageParser(self)
 
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the server that it is connected to is one of several."""
+        return bool(self._server_info.get("cluster"))
+
     async def publish(
         self,
         subject: str,

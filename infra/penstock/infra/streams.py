@@ -68,14 +68,19 @@ def event_store(name: str, subjects: list[str], replicas: int = 1) -> Config:
     )
 
 
-def streams(subjects: Subjects, replicas: int = 1) -> list[Config]:
-    """Every stream of the system, as the server's API takes them."""
+def streams(subjects: Subjects, replicas: int = 1, *, clustered: bool = False) -> list[Config]:
+    """Every stream of the system, as the server's API takes them.
+
+    What is done of the work is removed by the server itself in a cluster, where servers agree on
+    many removals at a time, and else by the service: see `consuming.clearing`.
+    """
     p, name = subjects.prefix, subjects.stream
+    by_server = "workqueue" if clustered or replicas > 1 else "limits"
     return [
         *(event_stream(subjects, service, replicas) for service in SERVICES),
         _stream(name("changes"), [f"{p}.change.>"], replicas, max_age=30 * DAY),
         _stream(name("cmd"), [f"{p}.cmd.>"], replicas, retention="workqueue"),
-        _stream(name("work"), [f"{p}.work.>"], replicas, retention="workqueue", allow_atomic=True),
+        _stream(name("work"), [f"{p}.work.>"], replicas, retention=by_server, allow_atomic=True),
         _stream(
             name("sched"), [f"{p}.sched.>"], replicas, allow_msg_schedules=True, allow_msg_ttl=True
         ),
@@ -128,7 +133,7 @@ async def provision(bus: Bus, *, replicas: int = 1) -> list[str]:
     servers than replicas; Unavailable.
     """
     changed = []
-    for config in streams(bus.subjects, replicas):
+    for config in streams(bus.subjects, replicas, clustered=bus.nc.is_clustered):
         attempt = partial(_provision_one, bus, config)
         if await until_available(attempt, f"the stream {config['name']}", within=FORMING):
             changed.append(config["name"])
@@ -167,6 +172,7 @@ async def ensure(bus: Bus, wanted: Config) -> bool:
         if error.err_code != NOT_FOUND:
             raise
         return await _create(bus, wanted)
+    wanted = as_made(found, wanted)
     if problem := shrinks(found, wanted):
         raise StartupError(
             f"The stream {name} exists and {problem}; Penstock does not shrink or replace what "
@@ -193,6 +199,14 @@ def _union(found: list[str], wanted: list[str]) -> list[str]:
     return found + [subject for subject in wanted if subject not in found]
 
 
+def as_made(found: Config, wanted: Config) -> Config:
+    """`wanted` with what cannot change any more, and works in either form."""
+    is_work = wanted["subjects"][0].endswith(".work.>")
+    if is_work and found.get("retention") in ("limits", "workqueue"):
+        return {**wanted, "retention": found["retention"]}
+    return wanted
+
+
 def shrinks(found: Config, wanted: Config) -> str | None:
     """Why `wanted` would take something away from `found`, or None."""
     for fixed in ("storage", "retention"):
@@ -214,7 +228,7 @@ def differs(found: Config, wanted: Config) -> list[str]:
     """The fields in which a stream is not as it should be; an empty list when it is."""
     return [
         field
-        for field, value in wanted.items()
+        for field, value in as_made(found, wanted).items()
         if found.get(field) != value
         and not (field == "subjects" and set(value) <= set(found["subjects"]))
         and (found.get(field) or value)

@@ -5,20 +5,17 @@ Never runs a job, and never takes one from a worker that has come to an outcome:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
-from penstock.contracts.envelope import unwrap, wrap
+from penstock.contracts.envelope import wrap
 from penstock.contracts.errors import Conflict, Unavailable
-from penstock.contracts.jobs import JobCheckpointed, JobLogged, JobReleased, JobStarted
-from penstock.contracts.subjects import untoken
+from penstock.contracts.jobs import JobReleased, JobStarted
 from penstock.infra.bus import Stored
 from penstock.infra.deciding.decider import Load
 from penstock.infra.event_log import EventLog, Recorded
 from penstock.jobs.dispatch import Dispatch
+from penstock.jobs.items import job_of, standing
 
 TRIES = 5  # times that others may be quicker at the same job
 LOST = "The server lost sight of its work item."
@@ -41,7 +38,7 @@ class GivingBack:
 
         Raises Unavailable: look again then.
         """
-        id = untoken(item.subject.rpartition(".")[2])
+        id = job_of(item)
         for _ in range(TRIES):
             loaded = await self._log.load(id)
             match standing(loaded.events):
@@ -59,15 +56,6 @@ class GivingBack:
         if job.sequence < sequence or job.last is None:
             raise Unavailable("The replica that was asked for the job's events lags behind.")
         await self._dispatch.effect(job, job.last)
-
-
-def standing(events: Sequence[Recorded]) -> msgspec.Struct | None:
-    """The event that says who has the job; what its handler said since changes nothing there."""
-    for record in reversed(events):
-        data: msgspec.Struct = unwrap(record.event)
-        if not isinstance(data, JobLogged | JobCheckpointed):
-            return data
-    return None
 
 
 async def release(

@@ -6,12 +6,11 @@ So it holds for all workers at once, whoever restarts. Never decides which queue
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from penstock.contracts.jobs import PRIORITIES
 from penstock.contracts.subjects import token
 from penstock.infra.bus import Bus, StreamError
-from penstock.infra.consuming.consumers import CONSUMER_EXISTS, lane_config
+from penstock.infra.consuming.consumers import CONSUMER_EXISTS, consumers_of, lane_config
 
 NO_CONSUMER = 10014
 LEASE = 5.0  # seconds, of a lane that no worker has asked for yet: workers set their own
@@ -43,13 +42,8 @@ class QueueLanes:
 
     async def paused(self) -> set[str]:
         """The names of the lanes that are paused now."""
-        found: list[dict[str, Any]] = []
-        while True:
-            verb = f"CONSUMER.LIST.{self._stream}"
-            page = await self._bus.api(verb, {"offset": len(found)})
-            found += page["consumers"] or []
-            if not page["consumers"] or len(found) >= page["total"]:
-                return {consumer["name"] for consumer in found if consumer.get("paused")}
+        found = await consumers_of(self._bus, self._stream)
+        return {consumer["name"] for consumer in found if consumer.get("paused")}
 
     async def _pause(self, queue: str, priority: int) -> None:
         """Make it paused, or pause it: it never is there, if only for a moment, and delivers."""

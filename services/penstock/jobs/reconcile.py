@@ -7,23 +7,21 @@ the fence. Never does anything to a job that is over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import apsw
-import msgspec
 
-from penstock.contracts.envelope import decode, unwrap
-from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import JobReady, JobReleased, JobStarted
+from penstock.contracts.jobs import JobStarted
 from penstock.infra.bus import Bus, Stored
 from penstock.infra.deciding.decider import Load
-from penstock.infra.event_log import EventLog, Recorded
+from penstock.infra.event_log import EventLog
 from penstock.infra.views.live_view import LiveView
 from penstock.jobs import schedule_view, workflow_view
 from penstock.jobs.dispatch import Dispatch
-from penstock.jobs.giving_back import release, standing
+from penstock.jobs.giving_back import release
+from penstock.jobs.items import history_of, is_of, standing
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.workflow_recovery import WorkflowRecovery
 
@@ -81,11 +79,10 @@ class Reconciler:
         job = await self._load(id)
         if job.state is None or job.last is None or job.state.is_over:
             return
-        history: Sequence[Recorded] = (Recorded(job.sequence, job.last),)
-        if job.state.state == "processing":
-            history = (await self._log.load(id)).events
+        history = await history_of(job, self._log)
         who = standing(history)
-        if self._is_of(await self._item(job.state), job.sequence, who):
+        item = await self._item(job.state)
+        if item is not None and is_of(item, job.sequence, who):
             return
         if isinstance(who, JobStarted):
             await release(self._log, history[-1], who, "restored", REASON)
@@ -99,19 +96,6 @@ class Reconciler:
         found = await self._bus.direct_get(stream, {"last_by_subj": subject})
         return found[0] if found else None
 
-    def _is_of(self, item: Stored | None, sequence: int, who: msgspec.Struct | None) -> bool:
-        """Whether `item` lets the job go on whose last event is at `sequence`; see `standing`.
-
-        It does if it was made for that event, or if it is the one that its worker held.
-        """
-        if item is None:
-            return False
-        match who:
-            case JobStarted(item=held) | JobReleased(item=held) if held == item.sequence:
-                return True
-            case _:
-                return _made_for(item) == sequence
-
 
 def _unfinished(db: apsw.Connection, after: str) -> list[str]:
     rows = db.execute(
@@ -120,12 +104,3 @@ def _unfinished(db: apsw.Connection, after: str) -> list[str]:
         (after, PAGE),
     )
     return [id for (id,) in rows]
-
-
-def _made_for(item: Stored) -> int:
-    """The sequence of the event that a work item was made for; 0 if it is none."""
-    try:
-        ready: msgspec.Struct = unwrap(decode(item.data))
-    except InvalidMessage:
-        return 0
-    return ready.sequence if isinstance(ready, JobReady) else 0

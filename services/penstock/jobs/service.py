@@ -12,6 +12,7 @@ from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import PREFIX as SCHEDULE
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
+from penstock.infra.consuming.clearing import clearing
 from penstock.infra.consuming.stranded import stranded
 from penstock.infra.objects import Objects
 from penstock.infra.repeated import Repeated
@@ -29,6 +30,7 @@ from penstock.jobs.gates import Gates
 from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.handlers import Handlers
 from penstock.jobs.handlers_missing import Unhandled
+from penstock.jobs.items import Settled
 from penstock.jobs.queue_effects import QueueEffects
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.reconcile import Reconciler
@@ -105,9 +107,11 @@ def build(frame: Frame) -> Service[State]:
     )
     service.reconcile = reconciler.run
     stream = frame.bus.subjects.stream
-    give_back = GivingBack(service.log, service.decider.load, dispatch)
+    give_back = GivingBack(service.log, decider.load, dispatch)
+    settled = Settled(frame.bus, service.log, decider.load)
     service.parts += [
-        stranded(frame.bus, stream("work"), instead=give_back),
+        stranded(frame.bus, stream("work"), instead=give_back, unless_cleared=True),
+        clearing(frame.bus, stream("work"), settled, instead=give_back),
         stranded(frame.bus, stream("sched"), DUE),
         workers,
         Unhandled(

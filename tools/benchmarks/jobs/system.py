@@ -13,6 +13,7 @@ from benchmarks.jobs.processes import Program, ours, program
 from penstock.client import Penstock
 from penstock.contracts.answers import Question
 from penstock.contracts.job_reads import QueueDepth
+from penstock.infra.consuming.consumers import consumers_of
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.nats_server.configuration import Durability
 from penstock.infra.streams import provision
@@ -56,8 +57,10 @@ class System:
         return await self._messages(self.ps.session.bus.subjects.event_stream("jobs"))
 
     async def items(self) -> int:
-        """How many work items there are."""
-        return await self._messages(self.ps.session.bus.subjects.stream("work"))
+        """How many work items are to be done or not acknowledged."""
+        bus = self.ps.session.bus
+        lanes = await consumers_of(bus, bus.subjects.stream("work"))
+        return sum(lane["num_pending"] + lane["num_ack_pending"] for lane in lanes)
 
     async def folded(self) -> int:
         """The sequence that the view stands at."""

@@ -42,6 +42,7 @@ class Backup:
         self._directory = directory.absolute()
         self._tell = tell
         self._binary = binary
+        self._queues = (bus.subjects.stream("cmd"), bus.subjects.stream("work"))
 
     async def take(self, *, verify: bool = True) -> Manifest:
         """Copy everything and, with `verify`, prove it; only then `directory` comes to be.
@@ -108,9 +109,9 @@ class Backup:
         return int(info["state"]["last_seq"])
 
     async def _consumers(self, name: str) -> tuple[Position, ...]:
-        """Of a queue none: what is in it was not acknowledged, and begins anew."""
+        """Of a queue none: what is in it is not done, or known to be, and begins anew."""
         try:
-            info = await self._bus.api(f"STREAM.INFO.{name}")
+            await self._bus.api(f"STREAM.INFO.{name}")
         except StreamError as error:
             if error.err_code != NOT_FOUND:
                 raise
@@ -118,7 +119,7 @@ class Backup:
                 f"There is no stream {name}: is this a running Penstock, and is "
                 "PENSTOCK_PREFIX the right one?"
             ) from error
-        if info["config"]["retention"] == "workqueue":
+        if name in self._queues:
             return ()
         return tuple([position async for position in self._durable(name)])
 

@@ -80,3 +80,13 @@ async def ensure_consumer(bus: Bus, stream: str, name: str, subject: str, ack_wa
 async def _create(bus: Bus, stream: str, config: dict[str, Any], action: str) -> Any:
     verb = f"CONSUMER.CREATE.{stream}.{config['durable_name']}.{config['filter_subject']}"
     return await bus.api(verb, {"stream_name": stream, "config": config, "action": action})
+
+
+async def consumers_of(bus: Bus, stream: str) -> list[dict[str, Any]]:
+    """What the server tells of all consumers of a stream. Raises StreamError or Unavailable."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = await bus.api(f"CONSUMER.LIST.{stream}", {"offset": len(found)})
+        found += page["consumers"] or []
+        if not page["consumers"] or len(found) >= page["total"]:
+            return found

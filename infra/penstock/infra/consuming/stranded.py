@@ -2,8 +2,9 @@
 
 A nats-server that was killed may come back with a consumer that takes a message for acknowledged
 which nobody acknowledged (https://github.com/nats-io/nats-server/issues/5727): it is stored, and
-never delivered. In a stream from which what is done is removed, such a message is known by its
-place: it stands where its consumer has everything behind it.
+never delivered. Where what is done is removed at once, such a message is known by its place: it
+stands where its consumer has everything behind it. For a stream that is cleared later see
+`clearing`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from penstock.contracts.subjects import MSG_ID, REPLY
-from penstock.infra.bus import Bus, Stored
+from penstock.infra.bus import Bus, Stored, StreamError
+from penstock.infra.consuming.consumers import consumers_of
 from penstock.infra.repeated import AfterConnecting, Repeated
 
 log = logging.getLogger(__name__)
 
 LOOK, SOON = 10.0, 2.0  # seconds between two looks, and between the first after connecting
+GONE = (10043, 10057)  # somebody else removed it
 AT_ONCE = 100  # messages that one look finds of a consumer; the others are found later
 Instead = Callable[[Stored], Awaitable[bool]]
 
@@ -29,6 +32,7 @@ def stranded(
     consumer: str | None = None,
     *,
     instead: Instead | None = None,
+    unless_cleared: bool = False,
     every: float = LOOK,
     soon: float = SOON,
 ) -> Repeated:
@@ -37,9 +41,10 @@ def stranded(
     It looks `every` so many seconds, and `soon` after connecting, when the server may be back from
     a kill.
     `instead` may see to a message in another way than to put it back, and tells whether it did. It
-    may be asked again about the same one.
+    may be asked again about the same one. With `unless_cleared` nothing is done where the stream
+    is no work queue of its server: then `clearing` looks after it.
     """
-    look = Stranded(bus, stream, consumer, instead).look
+    look = Stranded(bus, stream, consumer, instead, unless_cleared=unless_cleared).look
     name = f"search for lost messages of {stream}"
     return AfterConnecting(name, look, bus=bus, every=every, soon=soon)
 
@@ -57,32 +62,37 @@ class Stranded:
         stream: str,
         consumer: str | None = None,
         instead: Instead | None = None,
+        *,
+        unless_cleared: bool = False,
     ) -> None:
         self._bus = bus
         self._stream = stream
         self._consumer = consumer
-        self._instead = instead
+        self._unless_cleared = unless_cleared
+        self._put_back = PuttingBack(bus, stream, instead)
         self._seen: set[int] = set()
 
     async def look(self) -> None:
         """Look once. Raises PenstockError when the server cannot be asked now."""
-        await self._put_back(await self._found())
+        if self._unless_cleared and not await self._is_queue():
+            return
+        found = await self._found()
+        again = [message for message in found if message.sequence in self._seen]
+        self._seen = {message.sequence for message in found}
+        for message in again:
+            await self._put_back(message)
+
+    async def _is_queue(self) -> bool:
+        info = await self._bus.api(f"STREAM.INFO.{self._stream}")
+        return bool(info["config"]["retention"] == "workqueue")
 
     async def _found(self) -> list[Stored]:
         return [
             message
-            for consumer in await self._consumers()
+            for consumer in await consumers_of(self._bus, self._stream)
             if self._consumer in (None, consumer["name"])
             for message in await self._behind(consumer)
         ]
-
-    async def _consumers(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        while True:
-            page = await self._bus.api(f"CONSUMER.LIST.{self._stream}", {"offset": len(found)})
-            found += page["consumers"] or []
-            if not page["consumers"] or len(found) >= page["total"]:
-                return found
 
     async def _behind(self, consumer: dict[str, Any]) -> list[Stored]:
         """What is stored where the consumer takes everything for acknowledged."""
@@ -92,17 +102,33 @@ class Stranded:
         found = await self._bus.direct_get(self._stream, request)
         return [message for message in found if message.sequence <= floor]
 
-    async def _put_back(self, found: list[Stored]) -> None:
-        again = [message for message in found if message.sequence in self._seen]
-        self._seen = {message.sequence for message in found}
-        for message in again:
-            log.warning("%s: the server lost sight of %s", self._stream, message.subject)
-            if self._instead is None or not await self._instead(message):
-                await self._publish(message)
-            await self._bus.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": message.sequence})
+
+class PuttingBack:
+    """Puts a message behind the others in its stream; `instead` may see to it in another way."""
+
+    def __init__(self, bus: Bus, stream: str, instead: Instead | None) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._instead = instead
+
+    async def __call__(self, message: Stored) -> None:
+        """Put it back, and remove it from its place. Raises PenstockError: do it again then."""
+        log.warning("%s: the server lost sight of %s", self._stream, message.subject)
+        if self._instead is None or not await self._instead(message):
+            await self._publish(message)
+        await remove(self._bus, self._stream, message.sequence)
 
     async def _publish(self, message: Stored) -> None:
         kept = {name: message.headers[name] for name in (REPLY,) if name in message.headers}
         # By its place: several instances put it back once, and once more if it is lost again.
         headers = {**kept, MSG_ID: f"stranded:{self._stream}:{message.sequence}"}
         await self._bus.publish_acked(message.subject, message.data, headers)
+
+
+async def remove(bus: Bus, stream: str, sequence: int) -> None:
+    """Remove one message, if it is still there. Raises StreamError or Unavailable."""
+    try:
+        await bus.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+    except StreamError as error:
+        if error.err_code not in GONE:
+            raise

@@ -1,0 +1,172 @@
+"""Removes from a stream what its consumers have acknowledged, many messages at a time.
+
+A work queue has the server remove each message as it is acknowledged. Where it syncs every write to
+the disk, that costs more than all else about a short job. So a stream of work keeps what is
+acknowledged for a moment, until everything up to a place can go in one step.
+
+After a server was killed a consumer may take a message for acknowledged which nobody acknowledged
+(https://github.com/nats-io/nats-server/issues/5727). So what it had delivered until a connection
+was made is looked at before it is removed, and put back if it is still needed. Never handles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.infra.bus import Bus, Stored
+from penstock.infra.consuming.consumers import consumers_of
+from penstock.infra.consuming.stranded import Instead, PuttingBack, remove
+from penstock.infra.repeated import Repeated
+
+LOOK = 0.5  # seconds between two looks
+SHARE = 10  # of the time at most a tenth goes into looking
+PAGE = 500  # messages read at a time
+GRACE = 2.0  # seconds that a lost message waits for whoever may have it in hand
+MOST = 10_000
+AT_ONCE = 16  # removals by themselves
+EVERYTHING = 1 << 62
+
+Settled = Callable[[Sequence[Stored]], Awaitable[Collection[int]]]
+
+
+class _Lane(msgspec.Struct):
+    """What is known of one consumer: all up to `doubtful` is looked at, all up to `cleared` is
+    gone, and behind the floor it was looked when there had been `swept` deliveries.
+    """
+
+    created: str
+    doubtful: int
+    cleared: int = 0
+    swept: int = 0
+
+
+def clearing(
+    bus: Bus,
+    stream: str,
+    settled: Settled,
+    *,
+    instead: Instead | None = None,
+    every: float = LOOK,
+    most: int = MOST,
+) -> Repeated:
+    """A part of the service that clears `stream`, unless its server does.
+
+    `settled` gives the sequences of those messages of which nothing is to be done any more.
+    `instead` is as for `stranded`. Behind a message that is not acknowledged for long stand `most`
+    others that are.
+    """
+    look = Clearing(bus, stream, settled, instead, most).look
+    return Repeated(f"removal of what is done from {stream}", look, every=every)
+
+
+class Clearing:
+    """Clears one stream. Several instances may do so, and each may end at any moment."""
+
+    def __init__(
+        self, bus: Bus, stream: str, settled: Settled, instead: Instead | None, most: int
+    ) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._settled = settled
+        self._put_back = PuttingBack(bus, stream, instead)
+        self._most = most
+        self._lanes: dict[str, _Lane] = {}
+        self._lost: dict[int, float] = {}  # since when
+        self._connections = 0
+        self._next = 0.0
+
+    async def look(self) -> None:
+        """Remove what can go. Raises PenstockError when the server cannot be asked now."""
+        now = asyncio.get_running_loop().time
+        if (began := now()) < self._next:
+            return
+        try:
+            await self._look()
+        finally:
+            self._next = now() + (SHARE - 1) * (now() - began)
+
+    async def _look(self) -> None:
+        connections = self._bus.connections
+        info = await self._bus.api(f"STREAM.INFO.{self._stream}")
+        if info["config"]["retention"] != "limits":
+            return
+        if not info["state"]["messages"] and connections == self._connections:
+            return
+        consumers = await consumers_of(self._bus, self._stream)
+        if connections != self._bus.connections:
+            return  # another server than before may have told some of it
+        if connections != self._connections:
+            self._lanes.clear()
+            self._connections = connections
+        for consumer in consumers:
+            await self._clear(self._lane(consumer), consumer)
+
+    def _lane(self, consumer: dict[str, Any]) -> _Lane:
+        lane = self._lanes.get(consumer["name"])
+        if lane is None or lane.created != consumer["created"]:
+            # In a cluster another server may take over unseen.
+            in_doubt = EVERYTHING if "cluster" in consumer else consumer["delivered"]["stream_seq"]
+            lane = self._lanes[consumer["name"]] = _Lane(consumer["created"], in_doubt)
+        return lane
+
+    async def _clear(self, lane: _Lane, consumer: dict[str, Any]) -> None:
+        subject, floor = consumer["config"]["filter_subject"], consumer["ack_floor"]["stream_seq"]
+        if floor > lane.cleared:
+            if lane.cleared < lane.doubtful:
+                floor = await self._settled_up_to(subject, floor, lane.doubtful)
+            request = {"filter": subject, "seq": floor + 1}
+            await self._bus.api(f"STREAM.PURGE.{self._stream}", request)
+            lane.cleared = floor
+        await self._sweep(lane, consumer)
+
+    # -- what is in doubt --------------------------------------------------------------------
+
+    async def _settled_up_to(self, subject: str, floor: int, doubtful: int) -> int:
+        """Up to where everything can go, as far as `floor` at most."""
+        start, end = 1, min(floor, doubtful)
+        while found := await self._page(subject, start, end):
+            settled = await self._settled(found)
+            if lost := [message for message in found if message.sequence not in settled]:
+                await self._see_to(lost)
+                return lost[0].sequence - 1
+            start = found[-1].sequence + 1
+        return floor
+
+    async def _page(self, subject: str, start: int, end: int) -> list[Stored]:
+        request = {"seq": start, "next_by_subj": subject, "batch": PAGE}
+        found = await self._bus.direct_get(self._stream, request)
+        return [message for message in found if message.sequence <= end]
+
+    async def _see_to(self, lost: Iterable[Stored]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._lost = {one.sequence: self._lost.get(one.sequence, now) for one in lost}
+        for message in lost:
+            if now - self._lost[message.sequence] >= GRACE:
+                await self._put_back(message)
+
+    # -- behind one that takes long ----------------------------------------------------------
+
+    async def _sweep(self, lane: _Lane, consumer: dict[str, Any]) -> None:
+        """Remove by themselves those that stand behind one that is not acknowledged for long."""
+        delivered, floor = consumer["delivered"], consumer["ack_floor"]
+        done = delivered["consumer_seq"] - max(floor["consumer_seq"], lane.swept)
+        if done - consumer["num_ack_pending"] < self._most:
+            return
+        subject, start = consumer["config"]["filter_subject"], floor["stream_seq"] + 1
+        while found := await self._page(subject, start, delivered["stream_seq"]):
+            await self._remove(await self._settled(found))
+            start = found[-1].sequence + 1
+        lane.swept = delivered["consumer_seq"]
+
+    async def _remove(self, sequences: Collection[int]) -> None:
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(sequence: int) -> None:
+            async with slots:
+                await remove(self._bus, self._stream, sequence)
+
+        await asyncio.gather(*map(one, sequences))
