@@ -83,18 +83,37 @@ async def turns(part: Repeated, count: int = 6) -> None:
 async def test_what_is_acknowledged_goes_and_the_rest_stays(
     bus: Bus, stream: str, hand: JetStreamContext.PullSubscription
 ) -> None:
-    part = clearing(bus, stream, done := Done(), every=EVERY)
+    part = clearing(bus, stream, done := Done(), every=EVERY, latest=0.0)
     await part.start()
     await turns(part)
     messages = await hand.fetch(4, timeout=5)
-    await acknowledge(messages[:2])
+    await acknowledge([*messages[:2], messages[3]])
+    [last] = await hand.fetch(1, timeout=5)
     await until(bus, stream, b"2", b"3", b"4", b"5")
-    await acknowledge([messages[3]])
     await turns(part)
     assert await left(bus, stream) == [b"2", b"3", b"4", b"5"], "there is one before it"
-    await acknowledge([messages[2]])
-    await until(bus, stream, b"4", b"5")
+    await acknowledge([messages[2], last])
+    await until(bus, stream, b"5")
     assert not done.asked, "what is in no doubt is not looked at"
+    await part.stop()
+
+
+async def test_nothing_goes_while_another_may_have_to_be_delivered_anew(
+    bus: Bus, stream: str, hand: JetStreamContext.PullSubscription
+) -> None:
+    part = clearing(bus, stream, Done(), every=EVERY, latest=0.0)
+    await part.start()
+    await turns(part)
+    first, second = await hand.fetch(2, timeout=5)
+    await turns(part)
+    await first.ack_sync()
+    await second.nak()  # nobody asks for it now
+    await turns(part)
+    assert len(await left(bus, stream)) == COUNT
+    [again] = await hand.fetch(1, timeout=5)
+    assert again.data == second.data, "it comes at once, and before all others"
+    await again.ack_sync()
+    await until(bus, stream, b"2", b"3", b"4", b"5")
     await part.stop()
 
 
@@ -105,7 +124,7 @@ async def test_what_was_taken_before_it_began_is_looked_at(
     done.bodies |= {b"0", b"1"}
     messages = await hand.fetch(2, timeout=5)
     await acknowledge(messages)
-    part = clearing(bus, stream, done, every=EVERY)
+    part = clearing(bus, stream, done, every=EVERY, latest=0.0)
     await part.start()
     await until(bus, stream, b"2", b"3", b"4", b"5")
     assert done.asked == {b"0", b"1"}
@@ -119,7 +138,7 @@ async def test_what_the_server_lost_sight_of_comes_again(
     done.bodies |= {b"0", b"2"}
     await acknowledge(await hand.fetch(1, timeout=5))
     await bus.api(f"CONSUMER.RESET.{stream}.a", {"seq": 4})  # takes three for acknowledged
-    parts = [clearing(bus, stream, done, every=EVERY) for _ in range(2)]
+    parts = [clearing(bus, stream, done, every=EVERY, latest=0.0) for _ in range(2)]
     await asyncio.gather(*(part.start() for part in parts))
     found: list[bytes] = []
     async with asyncio.timeout(20):
@@ -137,7 +156,7 @@ async def test_what_the_server_lost_sight_of_comes_again(
 async def test_one_that_takes_long_does_not_keep_the_others(
     bus: Bus, stream: str, hand: JetStreamContext.PullSubscription
 ) -> None:
-    part = clearing(bus, stream, done := Done(), every=EVERY, most=4)
+    part = clearing(bus, stream, done := Done(), every=EVERY, latest=0.0, most=4)
     await part.start()
     await turns(part)
     [long] = await hand.fetch(1, timeout=5)
@@ -160,7 +179,7 @@ async def test_one_that_takes_long_does_not_keep_the_others(
 async def test_a_new_connection_brings_doubt(
     bus: Bus, cut_bus: Bus, proxy: Proxy, stream: str, hand: JetStreamContext.PullSubscription
 ) -> None:
-    part = clearing(cut_bus, stream, done := Done(), every=EVERY)
+    part = clearing(cut_bus, stream, done := Done(), every=EVERY, latest=0.0)
     await part.start()
     await turns(part)
     messages = await hand.fetch(2, timeout=5)
@@ -178,7 +197,7 @@ async def test_a_work_queue_is_left_to_its_server(
     bus: Bus, stream: str, hand: JetStreamContext.PullSubscription
 ) -> None:
     await bus.api(f"CONSUMER.RESET.{stream}.a", {"seq": 4})
-    part = clearing(bus, stream, done := Done(), every=EVERY)
+    part = clearing(bus, stream, done := Done(), every=EVERY, latest=0.0)
     await part.start()
     await turns(part)
     assert len(await left(bus, stream)) == COUNT

@@ -7,6 +7,10 @@ acknowledged for a moment, until everything up to a place can go in one step.
 After a server was killed a consumer may take a message for acknowledged which nobody acknowledged
 (https://github.com/nats-io/nats-server/issues/5727). So what it had delivered until a connection
 was made is looked at before it is removed, and put back if it is still needed. Never handles it.
+
+With a purge nats-server also forgets what its consumers are to deliver anew, until that has gone
+unanswered for once more as long. So nothing is purged while something may stand in that line, which
+is served before all that is new.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from penstock.infra.consuming.stranded import Instead, PuttingBack, remove
 from penstock.infra.repeated import Repeated
 
 LOOK = 0.5  # seconds between two looks
+MANY, LATEST = 5_000, 1.0  # messages that go at once; seconds that fewer wait for others
 SHARE = 10  # of the time at most a tenth goes into looking
 PAGE = 500  # messages read at a time
 GRACE = 2.0  # seconds that a lost message waits for whoever may have it in hand
@@ -35,13 +40,37 @@ Settled = Callable[[Sequence[Stored]], Awaitable[Collection[int]]]
 
 class _Lane(msgspec.Struct):
     """What is known of one consumer: all up to `doubtful` is looked at, all up to `cleared` is
-    gone, and behind the floor it was looked when there had been `swept` deliveries.
+    gone, since a moment and when so many `deliveries` had been acknowledged, and behind the floor
+    it was looked when there had been `swept` of them. `newest` was delivered at the last look.
     """
 
     created: str
     doubtful: int
+    newest: int
     cleared: int = 0
+    since: float = 0.0
+    deliveries: int = 0
     swept: int = 0
+
+    def is_due(self, consumer: dict[str, Any], now: float, latest: float) -> bool:
+        """Whether it is time to remove something; to be asked at each look."""
+        delivers = self._delivers_new(consumer)
+        floor = consumer["ack_floor"]
+        if floor["stream_seq"] <= self.cleared:
+            return False
+        is_much = floor["consumer_seq"] - self.deliveries >= MANY
+        return delivers and (is_much or now - self.since >= latest)
+
+    def _delivers_new(self, consumer: dict[str, Any]) -> bool:
+        """Whether nothing stands in line to be delivered anew, as far as one can know."""
+        newest, self.newest = self.newest, consumer["delivered"]["stream_seq"]
+        in_hand, waiting = consumer["num_ack_pending"], consumer["num_waiting"]
+        return self.newest > newest or waiting > 0 or in_hand == 0
+
+    def gone(self, upto: int, consumer: dict[str, Any], now: float) -> None:
+        """All up to a place was removed."""
+        self.cleared, self.since = upto, now
+        self.deliveries = consumer["ack_floor"]["consumer_seq"]
 
 
 def clearing(
@@ -51,15 +80,16 @@ def clearing(
     *,
     instead: Instead | None = None,
     every: float = LOOK,
+    latest: float = LATEST,
     most: int = MOST,
 ) -> Repeated:
     """A part of the service that clears `stream`, unless its server does.
 
     `settled` gives the sequences of those messages of which nothing is to be done any more.
-    `instead` is as for `stranded`. Behind a message that is not acknowledged for long stand `most`
-    others that are.
+    `instead` is as for `stranded`. What is acknowledged goes after `latest` seconds or when it is
+    much; behind a message that is not acknowledged for long stand `most` others that are.
     """
-    look = Clearing(bus, stream, settled, instead, most).look
+    look = Clearing(bus, stream, settled, instead, latest=latest, most=most).look
     return Repeated(f"removal of what is done from {stream}", look, every=every)
 
 
@@ -67,12 +97,20 @@ class Clearing:
     """Clears one stream. Several instances may do so, and each may end at any moment."""
 
     def __init__(
-        self, bus: Bus, stream: str, settled: Settled, instead: Instead | None, most: int
+        self,
+        bus: Bus,
+        stream: str,
+        settled: Settled,
+        instead: Instead | None,
+        *,
+        latest: float,
+        most: int,
     ) -> None:
         self._bus = bus
         self._stream = stream
         self._settled = settled
         self._put_back = PuttingBack(bus, stream, instead)
+        self._latest = latest
         self._most = most
         self._lanes: dict[str, _Lane] = {}
         self._lost: dict[int, float] = {}  # since when
@@ -109,18 +147,21 @@ class Clearing:
         lane = self._lanes.get(consumer["name"])
         if lane is None or lane.created != consumer["created"]:
             # In a cluster another server may take over unseen.
-            in_doubt = EVERYTHING if "cluster" in consumer else consumer["delivered"]["stream_seq"]
-            lane = self._lanes[consumer["name"]] = _Lane(consumer["created"], in_doubt)
+            newest = consumer["delivered"]["stream_seq"]
+            in_doubt = EVERYTHING if "cluster" in consumer else newest
+            lane = _Lane(consumer["created"], in_doubt, newest)
+            self._lanes[consumer["name"]] = lane
         return lane
 
     async def _clear(self, lane: _Lane, consumer: dict[str, Any]) -> None:
         subject, floor = consumer["config"]["filter_subject"], consumer["ack_floor"]["stream_seq"]
-        if floor > lane.cleared:
+        now = asyncio.get_running_loop().time()
+        if lane.is_due(consumer, now, self._latest):
             if lane.cleared < lane.doubtful:
                 floor = await self._settled_up_to(subject, floor, lane.doubtful)
             request = {"filter": subject, "seq": floor + 1}
             await self._bus.api(f"STREAM.PURGE.{self._stream}", request)
-            lane.cleared = floor
+            lane.gone(floor, consumer, now)
         await self._sweep(lane, consumer)
 
     # -- what is in doubt --------------------------------------------------------------------
