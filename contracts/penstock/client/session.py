@@ -43,6 +43,11 @@ def caused_by(cause: Cause) -> Iterator[None]:
         _cause.reset(token)
 
 
+def have_cause(cause: Cause) -> None:
+    """Every command in the rest of the present task belongs to this flow and has this cause."""
+    _cause.set(cause)
+
+
 def present_cause() -> Cause | None:
     """The flow that the code runs in, if it runs in one."""
     return _cause.get()

@@ -31,7 +31,7 @@ IN_FLIGHT = 2  # batches
 Stored = Callable[[int], None]
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """One event for the end of one subject, whose last sequence is `expected`."""
 
     subject: str

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from penstock.infra.garbage import look_seldom
 from penstock.infra.host import Host, wait_ready
 from penstock.infra.settings import Settings
 from penstock.infra.telemetry import set_up_logging, set_up_tracing
@@ -55,6 +56,7 @@ async def run_host(
     set_up_logging(settings.log_level, settings.log_format)
     tracing = set_up_tracing("penstock")
     try:
+        look_seldom()
         async with stop_signals() as stop:
             await _run(host, stop, ready, failed, with_parent)
     finally:

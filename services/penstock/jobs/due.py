@@ -18,7 +18,7 @@ from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobDue
 from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Bus, StreamError
-from penstock.infra.consuming.consumers import ACK, delivery, lane_config, nak_after
+from penstock.infra.consuming.consumers import ACK, Delivery, delivery, lane_config, nak_after
 from penstock.infra.consuming.durables import Durable
 from penstock.infra.consuming.in_hand import TAKEOVER, InHand
 from penstock.infra.consuming.lanes import Lane, Lanes
@@ -87,7 +87,7 @@ class DueJobs:
         found = self._lanes.problem()
         return f"its timers: {found}" if found else None
 
-    async def _take(self, msg: Msg) -> None:
+    async def _take(self, msg: Msg, _: Delivery) -> None:
         task = asyncio.create_task(self._handle(msg), name="job-due")
         self._tasks.add(task)
         task.add_done_callback(self._done)

@@ -11,7 +11,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from penstock.infra.bus import Bus
-from penstock.infra.consuming.consumers import ACK, NAK, delivery
+from penstock.infra.consuming.consumers import ACK, NAK, Delivery, delivery
 from penstock.infra.consuming.lanes import EVERY, SILENCE, Lane, Lanes, allot
 from penstock.infra.nats_server import EmbeddedNats
 from support.proxy import Proxy
@@ -37,7 +37,7 @@ class Hand:
             take=self.take,
         )
 
-    async def take(self, msg: Msg) -> None:
+    async def take(self, msg: Msg, _: Delivery) -> None:
         self.taken.append((msg.data.decode(), msg.reply))
         self.news.set()
 

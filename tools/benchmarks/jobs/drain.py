@@ -11,7 +11,7 @@ from benchmarks.jobs.programs import many
 from benchmarks.jobs.system import EVENTS, System, system
 from penstock.infra.nats_server.configuration import Durability
 
-CONCURRENCY = 800
+CONCURRENCY = 2400
 LEAST: dict[Durability, int] = {"os": 15_000, "fsync": 10_000}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.client import JobSpec, Penstock, Worker
+from penstock.infra.garbage import look_seldom
 from penstock.infra.host import Host, wait_ready
 from penstock.infra.settings import Settings
 from penstock.jobs.service import build
@@ -37,6 +38,7 @@ async def service(url: str, directory: str, durability: Any) -> None:
     """The jobs service with its view, and nothing else."""
     settings = Settings(data=directory, http_port=0, durability=durability)
     host = Host(settings, url, {"jobs": build}, Path(directory) / "views")
+    look_seldom()  # as `penstock serve` does
     try:
         await host.start()
         await wait_ready(host, 600)
@@ -63,6 +65,7 @@ async def worker(url: str, durability: Any, concurrency: str) -> None:
         say(f"began {time.time()}")
         await asyncio.sleep(3600)
 
+    look_seldom()  # as `run` does
     async with program:
         say("ready")
         await until_terminated()

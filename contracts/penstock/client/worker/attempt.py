@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 from opentelemetry.trace import SpanKind
 
-from penstock.client.session import caused_by
+from penstock.client.session import have_cause
 from penstock.client.worker import outcomes, taking_over
 from penstock.client.worker.context import JobContext
 from penstock.client.worker.decisions import End
@@ -29,6 +29,7 @@ from penstock.client.worker.station import Escaped, Station
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.jobs import JobCompleted, JobFailed, JobReady
+from penstock.infra.consuming.consumers import Delivery
 from penstock.infra.sender import Cause
 from penstock.infra.tracing import is_recording, message_span, traceparent
 
@@ -41,9 +42,15 @@ class Attempt(Holding):
     __slots__ = ("given_up", "task")
 
     def __init__(
-        self, station: Station, handler: Handler, work: Envelope, ready: JobReady, reply: str
+        self,
+        station: Station,
+        handler: Handler,
+        work: Envelope,
+        ready: JobReady,
+        item: Delivery,
+        reply: str,
     ) -> None:
-        super().__init__(station, handler, work, ready, reply)
+        super().__init__(station, handler, work, ready, item, reply)
         self.task: asyncio.Task[End | None] | None = None
         self.given_up: Callable[[Attempt], None] | None = None
 
@@ -66,14 +73,14 @@ class Attempt(Holding):
         event = self.event
         assert event is not None
         cause = Cause(correlationid=event.correlationid, event=event, actor=event.actor)
-        with caused_by(cause):
-            if not is_recording():
-                return await self._performed()
-            with message_span(
-                "process", self.name, kind=SpanKind.CONSUMER, parent=event.traceparent, id=event.id
-            ):
-                self.journal.trace = traceparent() or event.traceparent
-                return await self._performed()
+        have_cause(cause)
+        if not is_recording():
+            return await self._performed()
+        with message_span(
+            "process", self.name, kind=SpanKind.CONSUMER, parent=event.traceparent, id=event.id
+        ):
+            self.journal.trace = traceparent() or event.traceparent
+            return await self._performed()
 
     async def _performed(self) -> End | None:
         if self.ready.settle:

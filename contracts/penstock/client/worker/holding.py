@@ -21,7 +21,7 @@ from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import Conflict, LeaseLost, Unavailable
 from penstock.contracts.jobs import JobReady, JobReleased, JobRetrying, JobSnoozed, JobStarted
 from penstock.infra.append_many import Append as Stored
-from penstock.infra.consuming.consumers import ACK, NAK, delivery
+from penstock.infra.consuming.consumers import ACK, NAK, Delivery
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,14 @@ class Holding:
     )
 
     def __init__(
-        self, station: Station, handler: Handler, work: Envelope, ready: JobReady, reply: str
+        self,
+        station: Station,
+        handler: Handler,
+        work: Envelope,
+        ready: JobReady,
+        item: Delivery,
+        reply: str,
     ) -> None:
-        item = delivery(reply)
         # Not its count: a server that was killed counts the same deliveries once more.
         this = f"{work.subject}:{station.worker}:{item.sequence}.{random.getrandbits(64):x}"
         self.station = station

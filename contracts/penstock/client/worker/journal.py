@@ -16,7 +16,7 @@ from penstock.infra.event_log import JetStreamEventLog, Recorded
 from penstock.infra.timers import Timers
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """A job's last event: where it stands, and what it was."""
 
     sequence: int

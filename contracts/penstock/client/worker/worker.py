@@ -30,9 +30,10 @@ from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.jobs import PRIORITIES, SERVICE, JobReady
 from penstock.contracts.subjects import Subjects, token
-from penstock.infra.consuming.consumers import delivery, nak_after
+from penstock.infra.consuming.consumers import Delivery, nak_after
 from penstock.infra.consuming.lanes import Lane, Lanes
 from penstock.infra.event_log import Durability, JetStreamEventLog
+from penstock.infra.garbage import look_seldom
 from penstock.infra.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ class Worker(Handlers):
         return frozenset(self._unknown)
 
     async def _run(self) -> None:
+        look_seldom()
         loop = asyncio.get_running_loop()
         serving = asyncio.create_task(self.serve())
 
@@ -209,18 +211,18 @@ class Worker(Handlers):
 
     # -- work --------------------------------------------------------------------------------
 
-    async def _take(self, msg: Msg) -> None:
+    async def _take(self, msg: Msg, item: Delivery) -> None:
         try:
             work = decode(msg.data)
             ready: JobReady = unwrap(work)
         except InvalidMessage as error:  # by a newer version, whose workers can read it
-            await self._refuse(msg, f"of type {error.fields.get('path')}", str(error))
+            await self._refuse(item, msg.reply, f"of type {error.fields.get('path')}", str(error))
             return
         handler = self._handlers.get(ready.name)
         if handler is None:
-            await self._refuse(msg, ready.name, "this worker has no handler for it")
+            await self._refuse(item, msg.reply, ready.name, "this worker has no handler for it")
             return
-        self._crew.take(Attempt(self._station, handler, work, ready, msg.reply))
+        self._crew.take(Attempt(self._station, handler, work, ready, item, msg.reply))
 
     async def _withdrawn(self, msg: Msg) -> None:
         """A job is not to be run any more: it may be in hand here."""
@@ -228,13 +230,13 @@ class Worker(Handlers):
         for attempt in [attempt for attempt in self._crew.attempts if attempt.id == id]:
             attempt.lost()
 
-    async def _refuse(self, msg: Msg, name: str, why: str) -> None:
+    async def _refuse(self, item: Delivery, reply: str, name: str, why: str) -> None:
         """Give an item back so that another worker may take it, a little later each time."""
         if name not in self._unknown:
             self._unknown.add(name)
             log.warning("jobs %r are left to other workers: %s", name, why)
-        delay = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2 ** min(delivery(msg.reply).count - 1, 10))
-        await self._station.ps.session.bus.publish(msg.reply, nak_after(delay))
+        delay = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2 ** min(item.count - 1, 10))
+        await self._station.ps.session.bus.publish(reply, nak_after(delay))
         self._lanes.done()
 
     # -- draining ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ NAK = b"-NAK"
 IN_PROGRESS = b"+WPI"
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """Which message a consumer delivered, for the `count`-th time."""
 
     consumer: str

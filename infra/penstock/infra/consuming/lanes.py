@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 
 from penstock.contracts.errors import PenstockError, Unavailable
 from penstock.infra.bus import Bus
-from penstock.infra.consuming.consumers import NAK, NANOSECONDS, delivery, ensure_consumer
+from penstock.infra.consuming.consumers import NAK, NANOSECONDS, Delivery, delivery, ensure_consumer
 from penstock.infra.inbox import status_of
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,10 @@ class _Pull:
 
 
 class Lanes:
-    """Calls `take` for each message, which must not wait; say `done` once it has left the hand."""
+    """Calls `take` for each message and what its delivery tells, which must not wait.
+
+    Say `done` once it has left the hand.
+    """
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Lanes:
         *,
         capacity: int,
         ack_wait: float,
-        take: Callable[[Msg], Awaitable[None]],
+        take: Callable[[Msg, Delivery], Awaitable[None]],
     ) -> None:
         self.in_hand = 0
         self._bus = bus
@@ -237,10 +240,12 @@ class Lanes:
     # -- arriving ----------------------------------------------------------------------------
 
     async def _on_message(self, msg: Msg) -> None:
-        if (status := status_of(msg)) is not None:
+        # What is to be acknowledged is no status: its headers are nobody's business here.
+        if not msg.reply and (status := status_of(msg)) is not None:
             self._on_status(msg.subject, status)
             return
-        pull = self._by_consumer[delivery(msg.reply).consumer]
+        item = delivery(msg.reply)
+        pull = self._by_consumer[item.consumer]
         pull.delivered()
         pull.heard = asyncio.get_running_loop().time()
         if self._stopped or self.in_hand >= self._capacity:
@@ -250,7 +255,7 @@ class Lanes:
         self._turn += 1
         if not pull.asked:
             self._wake.set()
-        await self._take(msg)
+        await self._take(msg, item)
 
     def _on_status(self, subject: str, status: str) -> None:
         kind, index = subject[len(self._inbox) + 1], subject[len(self._inbox) + 2 :]
