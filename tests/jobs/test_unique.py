@@ -15,7 +15,7 @@ from penstock.contracts.subjects import EXPECTED
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build
-from penstock.jobs.unique import Holder
+from penstock.jobs.unique_key import Holder
 from support.workers import NewWorker, Serve, event_names
 
 

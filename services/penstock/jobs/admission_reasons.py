@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import apsw
@@ -12,6 +12,7 @@ from penstock.contracts.errors import NotFound
 from penstock.contracts.gates import Why, WhyJob
 from penstock.contracts.job_state import JobState
 from penstock.contracts.queues import QueueState, queue_id
+from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.jobs import gate_view, queue_view
 from penstock.jobs.gate import Gate, gates, opens
@@ -35,7 +36,7 @@ def why(db: apsw.Connection, params: WhyJob) -> Why:
 
 
 def _reasons(db: apsw.Connection, job: JobState) -> Iterator[Reason]:
-    now = datetime.now(UTC)
+    now = clock.now()
     queue = queue_view.one(db, queue_id(job.queue))
     weights = queue.weights if queue else {}
     waits = job.run_at is not None and job.run_at > now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +12,7 @@ import msgspec
 from penstock.contracts.errors import NotFound
 from penstock.contracts.job_reads import AskEstimate, Estimate
 from penstock.contracts.job_state import JobState
+from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.jobs.job_lists import decode
 from penstock.jobs.job_metrics import quantile
@@ -49,7 +49,7 @@ def estimate(db: apsw.Connection, params: AskEstimate, workers: Workers) -> Esti
 
 
 def _of(db: apsw.Connection, job: JobState, workers: Workers) -> Estimate:
-    now = time.time()
+    now = clock.now().timestamp()
     known = Estimate(id=job.id, state=job.state)
     if job.is_over:
         return msgspec.structs.replace(known, starts=job.started, ends=job.ended, ends_by=job.ended)
@@ -77,7 +77,7 @@ def _of(db: apsw.Connection, job: JobState, workers: Workers) -> Estimate:
 
 def durations(db: apsw.Connection, column: str, value: str) -> dict[int, int]:
     """How long attempts of a `name` or in a `queue` took, of the last week if that is enough."""
-    newest = int(time.time()) - WEEK
+    newest = int(clock.now().timestamp()) - WEEK
     for size, since in ((3600, newest), (86_400, 0)):
         rows: Iterable[Any] = db.execute(
             f"""SELECT bucket, SUM(count) FROM counts
@@ -98,7 +98,12 @@ def _ahead(db: apsw.Connection, job: JobState) -> int:
         """SELECT count(*) FROM listed WHERE state IN ('pending', 'retrying') AND queue = :queue
            AND (priority > :priority AND due <= max(:due, :now)
                 OR priority = :priority AND due < :due)""",
-        {"queue": job.queue, "priority": job.priority, "due": due, "now": int(time.time() * 1000)},
+        {
+            "queue": job.queue,
+            "priority": job.priority,
+            "due": due,
+            "now": int(clock.now().timestamp() * 1000),
+        },
     ).get
     return ahead
 
@@ -114,7 +119,7 @@ def _wait(db: apsw.Connection, job: JobState, ahead: int, workers: Workers) -> f
     ended: int = db.execute(
         f"""SELECT coalesce(SUM(count), 0) FROM counts
             WHERE size = 1 AND at > ? AND what IN {(COMPLETED, FAILED)} AND queue = ?""",
-        (int(time.time()) - LATELY, job.queue),
+        (int(clock.now().timestamp()) - LATELY, job.queue),
     ).get
     if ended >= MANY:  # with jobs waiting, that is as fast as it goes
         return (ahead + 1) * LATELY / ended

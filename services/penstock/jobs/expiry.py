@@ -10,16 +10,16 @@ from datetime import UTC, datetime, timedelta
 
 from penstock.contracts.envelope import Envelope, encode, wrap
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import SERVICE, FailJob, JobDue, JobError
+from penstock.contracts.jobs import SERVICE, JobDue
 from penstock.contracts.subjects import MAX_ID
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.sender import Cause, Sender
 from penstock.infra.timers import Timers
+from penstock.jobs.job_endings import EXPIRED
 
 SUFFIX = "#expires"
 AGAIN = 10.0  # seconds until a job whose worker has to end it is looked at again
-ERROR = JobError(type="TimedOut", message="The time for the whole job is over.")
 
 
 class Expiry:
@@ -61,7 +61,7 @@ class Expiry:
             await self._timers.set(timer_id(state.id), again, _due(last, job.sequence))
             return
         await self._sender.post(
-            FailJob(error=ERROR, cause="timeout"),
+            EXPIRED,
             id=state.id,
             command_id=f"{state.id}:{job.sequence}:expired",
             cause=Cause(correlationid=last.correlationid, event=last, actor=last.actor),

@@ -16,9 +16,9 @@ import apsw
 from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, wrap
 from penstock.contracts.errors import Archived, Erased, NotFound, Refused
-from penstock.contracts.jobs import FailJob, JobError
 from penstock.infra.repeated import Repeated
 from penstock.infra.views.live_view import LiveView
+from penstock.jobs.job_endings import unhandled
 from penstock.jobs.workers import Workers
 from penstock.jobs.workers_view import waiting
 
@@ -69,10 +69,8 @@ class Unhandled:
 
     async def _fail(self, name: str, job: Waiting) -> None:
         id, due, flow = job
-        message = f"No worker has had a handler of {name!r} for {self._grace:g} s."
-        error = JobError(type="Unhandled", message=message)
         command = wrap(
-            FailJob(error=error, cause="unhandled"),
+            unhandled(name, self._grace),
             id=f"{id}:{due}:unhandled",
             subject=id,
             time=datetime.now(UTC),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from penstock.contracts.answers import Question
 from penstock.contracts.errors import NotFound
 from penstock.contracts.job_reads import ListJobs, QueueDepth
 from penstock.contracts.job_state import JobState
+from penstock.infra import clock
 from penstock.infra.queries import Query
 
 decode = msgspec.json.Decoder(JobState).decode
@@ -77,7 +77,7 @@ def _seconds(moment: Any) -> float | None:
 
 def depths(db: apsw.Connection, _: Question) -> list[QueueDepth]:
     """Each queue and priority that has unfinished jobs, highest priority first."""
-    now = int(time.time() * 1000)
+    now = int(clock.now().timestamp() * 1000)
     found: list[Any] = db.execute(
         """SELECT queue, priority, SUM(count * (letter = 'p')), SUM(count * (letter = 'w')),
                   SUM(count * (letter = 'r'))

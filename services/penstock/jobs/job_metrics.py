@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import apsw
 import msgspec
 
 from penstock.contracts.job_reads import AskMetrics, Latency, Metrics, QueueDepth, Rates
+from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.jobs.job_lists import depths, oldest
 from penstock.jobs.job_moves import COMPLETED, ENQUEUED, FAILED, RUN, WAIT, seconds
@@ -21,7 +21,7 @@ _Rates = dict[tuple[Key, int, str], int]
 
 def metrics(db: apsw.Connection, params: AskMetrics) -> list[Metrics]:
     """Each queue, and after it each of its names that was heard of lately."""
-    now = time.time()
+    now = clock.now().timestamp()
     rates = _rates(db, params, int(now))
     durations = histograms(db, params.queue, int(now) - 60 * params.minutes)
     depth: dict[Key, _Depth] = {**_by_queue(db, params, now), **_by_name(db, params)}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from penstock.contracts.envelope import Envelope, unwrap
-from penstock.contracts.jobs import JobCancelled, JobFailed
-from penstock.contracts.progress import CancelProgress, FailProgress
+from penstock.contracts.envelope import Envelope
 from penstock.infra.bus import Bus
 from penstock.infra.sender import Cause, Sender
+from penstock.jobs.job_endings import end_of_progress
 
 
 class EndsOfProgress:
@@ -17,13 +16,8 @@ class EndsOfProgress:
 
     async def follow(self, last: Envelope, sequence: int) -> None:
         """The job's last event is `last`, at `sequence`. Raises Unavailable."""
-        match unwrap(last):
-            case JobCancelled(reason=reason):
-                command: CancelProgress | FailProgress = CancelProgress(reason=reason)
-            case JobFailed(error=error):
-                command = FailProgress(error=f"{error.type}: {error.message}")
-            case _:
-                return
+        if (command := end_of_progress(last)) is None:
+            return
         await self._sender.post(
             command,
             id=last.subject,

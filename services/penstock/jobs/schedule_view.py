@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -18,6 +17,7 @@ from penstock.contracts.schedules import (
     ShowSchedule,
     schedule_id,
 )
+from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.infra.views.view import Folded, View
 from penstock.jobs.schedule_ticks import upcoming
@@ -72,7 +72,7 @@ def shown(db: apsw.Connection, params: ShowSchedule) -> ShownSchedule:
     schedule = _decode(row[0]) if row else None
     if schedule is None or schedule.deleted:
         raise NotFound(f"There is no schedule {params.name!r}.", id=id)
-    begin = datetime.now(UTC) if schedule.paused else schedule.after
+    begin = clock.now() if schedule.paused else schedule.after
     ticks = upcoming(schedule.timing, params.after or begin)
     return ShownSchedule(schedule=schedule, next_runs=tuple(islice(ticks, params.next)))
 

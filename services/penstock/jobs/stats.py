@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +10,7 @@ import apsw
 
 from penstock.contracts.errors import InvalidMessage, NotFound
 from penstock.contracts.job_reads import AskStats, Count, Stats
+from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.infra.telling import moment
 from penstock.jobs.job_moves import KEPT, SIZES, STATES
@@ -75,7 +75,7 @@ def _second(db: apsw.Connection, at: str) -> int:
     if isinstance(asked, int):
         return _second_of(db, asked)
     second = int(asked.timestamp())
-    if second > time.time() + 1:
+    if second > clock.now().timestamp() + 1:
         raise InvalidMessage(f"at={at!r} is to come; nobody knows yet.", path="$.at")
     return second
 
@@ -87,7 +87,7 @@ def _second_of(db: apsw.Connection, sequence: int) -> int:
     begin: int | None = db.execute("SELECT min(second) FROM clock").get
     if found is None:
         raise NotFound(f"There is no event of jobs at {sequence} or later.")
-    if found == begin and KEPT[1] <= time.time() - found:
+    if found == begin and KEPT[1] <= clock.now().timestamp() - found:
         raise NotFound(f"When {sequence} was is not kept any more; ask for a time instead.")
     return found
 

@@ -22,20 +22,13 @@ from penstock.infra.bus import Bus, Stored, StreamError
 from penstock.infra.deciding.decider import Load
 from penstock.infra.event_log import WRONG_LAST_SEQUENCE
 from penstock.infra.storing import read
+from penstock.jobs.unique_key import Holder, duplicate, holding, is_claimed, is_held
 
 GRACE = 3.0  # seconds from the reservation until the job has to be stored
 PAUSE = 0.02  # seconds between two looks whether it is
 LOOKS = 50
 TRIES = 10
 REMEMBERED = 2 * YEAR  # seconds that a key is kept with a job that may still run
-
-
-class Holder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which job has the key, since when, and until when whatever becomes of it."""
-
-    job: str
-    at: datetime
-    until: datetime | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -69,8 +62,7 @@ class UniqueKeys:
 
     async def claim(self, job: JobState, load: Load[Any]) -> Duplicate | None:
         """The same for a job that is stored, while its key is to be its own."""
-        lasts = job.rules.unique_for
-        if lasts and datetime.now(UTC) >= job.created + timedelta(seconds=lasts):
+        if not is_claimed(job, datetime.now(UTC)):
             return None
         return await self.reserve(job.id, job.rules, load)
 
@@ -85,11 +77,9 @@ class UniqueKeys:
             await asyncio.sleep(PAUSE)
         else:
             raise Unavailable(f"The job {holder.job!r} with the unique key {key!r} is on its way.")
-        if holder.until is None:
-            is_over = not isinstance(job.state, JobState) or job.state.is_over
-        else:
-            is_over = datetime.now(UTC) >= holder.until
-        return None if is_over else _duplicate(key, holder, job.sequence)
+        if not is_held(holder, job.state, datetime.now(UTC)):
+            return None
+        return duplicate(key, holder, job.sequence)
 
     async def _stored(self, key: str) -> Stored | None:
         request = {"last_by_subj": self._subject(key)}
@@ -97,11 +87,9 @@ class UniqueKeys:
         return found[0] if found else None
 
     async def _write(self, key: str, job: str, rules: Rules, expected: int) -> bool:
-        now, lasts = datetime.now(UTC), rules.unique_for
-        until = now + timedelta(seconds=lasts) if lasts else None
-        kept = int(lasts or REMEMBERED) + 1
+        kept = int(rules.unique_for or REMEMBERED) + 1
         headers = {EXPECTED: str(expected), TTL: f"{kept}s"}
-        body = _encode(Holder(job, now, until))
+        body = _encode(holding(job, rules, datetime.now(UTC)))
         try:
             await self._bus.publish_acked(self._subject(key), body, headers)
         except StreamError as error:
@@ -112,12 +100,3 @@ class UniqueKeys:
 
     def _subject(self, key: str) -> str:
         return self._bus.subjects.decision(SERVICE, f"gate:unique:{key}", "holder")
-
-
-def _duplicate(key: str, holder: Holder, sequence: int) -> Duplicate:
-    until = f"until {holder.until:%Y-%m-%d %H:%M:%S} UTC" if holder.until else "until it is over"
-    return Duplicate(
-        f"The job {holder.job!r} has the unique key {key!r} {until}.",
-        id=holder.job,
-        sequence=sequence,
-    )

@@ -26,14 +26,15 @@ from penstock.contracts.errors import (
     Refused,
     TooLarge,
 )
-from penstock.contracts.jobs import CancelJob, EnqueueJob, Origin
-from penstock.contracts.workflow_state import WorkflowState, dependencies
+from penstock.contracts.jobs import Origin
+from penstock.contracts.workflow_state import WorkflowState
 from penstock.contracts.workflows import AdvanceWorkflow, Step
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.sender import Cause, Sender
 from penstock.jobs.at_once import AT_ONCE, each
+from penstock.jobs.workflow_jobs import asked, cancelling, enqueueing, of_another, under_way
 from penstock.jobs.workflow_payload import filled
 from penstock.jobs.workflow_results import StepResults
 
@@ -86,7 +87,7 @@ class WorkflowEffects:
     ) -> None:
         ids, step = state.job_ids(key), state.step(key)
         try:
-            results = {one: await self._results.of_step(state, one) for one in sorted(_asked(step))}
+            results = {one: await self._results.of_step(state, one) for one in sorted(asked(step))}
         except (NotFound, TooLarge) as error:
             gone = error
             await each(wanted, lambda n: self._not_enqueued(state, ids[n], gone, cause))
@@ -109,12 +110,12 @@ class WorkflowEffects:
         given: tuple[dict[str, Any], Any, int],
     ) -> None:
         try:
-            job = _job(state, step, filled(step.payload, *given))
-            asked = _command(job, f"{id}:enqueue", id, command)
-            outcome = await self._handle(asked)
+            job = enqueueing(state, step, filled(step.payload, *given))
+            enqueue = _command(job, f"{id}:enqueue", id, command)
+            outcome = await self._handle(enqueue)
             found = msgspec.json.decode(outcome.data, type=_Enqueued)
-            if found.origin != job.origin:
-                raise Refused(f"There is a job {id!r} already, which is not of this workflow.")
+            if refusal := of_another(id, found.origin, job):
+                raise refusal
         except Archived:
             return  # it is over, and has told so
         except (InvalidMessage, TooLarge, Refused, Erased) as error:
@@ -136,46 +137,20 @@ class WorkflowEffects:
 
     async def _cancel(self, state: WorkflowState, command: Envelope) -> None:
         """Cancel every job that was under way in `state`."""
-        ids = [id for key in state.runs for id in _under_way(state, key)]
-        cancel = CancelJob(reason=f"{state.id} is over")
+        ids, cancel = under_way(state), cancelling(state)
 
         async def one(index: int) -> None:
             id = ids[index]
-            asked = _command(cancel, f"{command.id}:{id}:cancel", id, command)
+            command_id = f"{command.id}:{id}:cancel"
             # Else it is over, or was never there.
             with contextlib.suppress(NotFound, Refused, Archived, Erased):
-                await self._handle(asked)
+                await self._handle(_command(cancel, command_id, id, command))
 
         await each(range(len(ids)), one)
 
     async def _post(self, told: AdvanceWorkflow, id: str, command_id: str, cause: Envelope) -> None:
         why = Cause(correlationid=cause.correlationid, event=cause, actor=cause.actor)
         await self._sender.post(told, id=id, command_id=command_id, cause=why)
-
-
-def _under_way(state: WorkflowState, key: str) -> list[str]:
-    ids = state.job_ids(key)
-    return [ids[index] for index in state.under_way(key)]
-
-
-def _asked(step: Step) -> set[str]:
-    """The keys of the steps whose results it is given."""
-    return dependencies(msgspec.structs.replace(step, after=()))
-
-
-def _job(state: WorkflowState, step: Step, payload: dict[str, Any]) -> EnqueueJob:
-    return EnqueueJob(
-        name=step.name,
-        payload=payload,
-        queue=step.queue,
-        priority=step.priority,
-        delay=step.delay,
-        max_attempts=step.max_attempts,
-        backoff=step.backoff,
-        tags=state.tags,
-        rules=step.rules,
-        origin=Origin(workflow=state.id),
-    )
 
 
 def _command(data: msgspec.Struct, id: str, subject: str, cause: Envelope) -> Envelope:

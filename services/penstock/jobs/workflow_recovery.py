@@ -22,6 +22,7 @@ from penstock.infra.views.live_view import LiveView
 from penstock.jobs import workflow_view
 from penstock.jobs.at_once import each
 from penstock.jobs.workflow_effects import Handle, WorkflowEffects
+from penstock.jobs.workflow_jobs import under_way
 from penstock.jobs.workflow_telling import Telling
 
 log = logging.getLogger(__name__)
@@ -127,12 +128,7 @@ class StandingStill:
 
     async def _stands_still(self, state: WorkflowState) -> bool:
         """Whether some of its jobs are not there, or over."""
-        wanted = [
-            ids[index]
-            for key in state.runs
-            if (ids := state.job_ids(key))
-            for index in state.under_way(key)
-        ]
+        wanted = under_way(state)
         _, unfinished = await self._model().read(workflow_view.unfinished, wanted)
         return unfinished < len(wanted)
 

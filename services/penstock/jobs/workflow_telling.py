@@ -6,21 +6,20 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import NotFound, TooLarge
 from penstock.contracts.job_state import JobState
 from penstock.contracts.workflow_state import is_mapped
-from penstock.contracts.workflows import AdvanceWorkflow, End, JobEnded
+from penstock.contracts.workflows import AdvanceWorkflow, JobEnded
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.sender import Cause, Sender
+from penstock.jobs.workflow_jobs import how_it_ended
 from penstock.jobs.workflow_results import StepResults
 
 MOST = 100  # ends that are told by one command; with all steps they fit into one append
-LONGEST = 2_000  # characters of an error; so many fit into one command
 TOGETHER = 0.02  # seconds that the end of a mapped step's job waits for others
 
 
@@ -82,16 +81,10 @@ class Telling:
 
     async def told(self, job: JobState) -> AdvanceWorkflow:
         """What there is to tell of a job that is over. Raises Unavailable or Timeout."""
-        error = job.error.message if job.error else job.reason
-        size = None
         try:
-            result = await self._results.of_job(job)
-            size = len(result) if isinstance(result, list) else None
+            return how_it_ended(job, await self._results.of_job(job))
         except (NotFound, TooLarge) as unusable:
-            error = str(unusable)
-        how = msgspec.convert(job.state, End)
-        error = error[:LONGEST] if error else None
-        return AdvanceWorkflow(job=job.id, how=how, size=size, error=error)
+            return how_it_ended(job, None, str(unusable))
 
 
 def _command_id(ends: Sequence[tuple[AdvanceWorkflow, Envelope]]) -> str:
