@@ -17,17 +17,31 @@ PLACES = {name: ROOT / "services/penstock" / name for name in (*SERVICES, "cli",
 PLACES |= {"contracts": ROOT / "contracts/penstock/contracts"}
 PLACES |= {"client": ROOT / "contracts/penstock/client", "infra": ROOT / "infra/penstock/infra"}
 PLACES |= {"client.testing": PLACES["client"] / "testing"}
-PURE_JOBS = ("job", "domain", "queue_states", "schedule", "schedule_ticks", "workflow")
+PURE_JOBS = (
+    "job",
+    "job_endings",
+    "domain",
+    "gate",
+    "queue_states",
+    "schedule",
+    "schedule_ticks",
+    "unique_key",
+    "workflow",
+    "workflow_jobs",
+    "workflow_payload",
+)
+READ_JOBS = ("views", "estimates", "workers", "workers_view")  # no more than a database in memory
 MAY_IMPORT = {
     "contracts": {"contracts"},
     "infra": {"contracts", "infra", "client.discovery"},
     "client": {"contracts", "client", "infra"},
-    # runs the pure domains in memory, for an application's tests
+    # runs the pure domains in memory, for an application's tests, and asks the views about them
     "client.testing": {
         "contracts",
         "client",
         "infra",
-        *(f"jobs.{pure}" for pure in PURE_JOBS),
+        *(f"jobs.{part}" for part in (*PURE_JOBS, *READ_JOBS)),
+        "progress.views",
         *(f"{service}.domain" for service in ("progress", "notifications", "cache")),
     },
     "demo": {"client", "demo"},

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.contracts.errors import Refused
+from penstock.contracts.errors import NotFound, Refused
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import CancelJob, EnqueueJob, Origin
 from penstock.contracts.workflow_state import WorkflowState, dependencies
@@ -59,6 +59,15 @@ def of_another(id: str, found: Origin | None, job: EnqueueJob) -> Refused | None
     if found == job.origin:
         return None
     return Refused(f"There is a job {id!r} already, which is not of this workflow.")
+
+
+def gone(id: str) -> NotFound:
+    """Why nobody can tell what the job returned."""
+    return NotFound(
+        f"What the job {id!r} returned was archived or erased before this step began; have jobs "
+        "archived later than workflows take.",
+        id=id,
+    )
 
 
 def how_it_ended(job: JobState, result: Any, unusable: str | None = None) -> AdvanceWorkflow:

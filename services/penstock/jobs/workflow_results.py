@@ -12,6 +12,7 @@ from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.deciding.decider import Load
 from penstock.infra.objects import Objects
 from penstock.jobs.at_once import each
+from penstock.jobs.workflow_jobs import gone
 
 LARGEST = 64 * 1024 * 1024  # bytes of JSON of one result; this service has it in memory
 
@@ -34,11 +35,7 @@ class StepResults:
         async def get(index: int) -> None:
             job = (await self._load(ids[index])).state
             if not isinstance(job, JobState):
-                raise NotFound(
-                    f"What the job {ids[index]!r} returned was archived or erased before this step "
-                    "began; have jobs archived later than workflows take.",
-                    id=ids[index],
-                )
+                raise gone(ids[index])
             found[index] = await self.of_job(job)
 
         await each(range(len(ids)), get)

@@ -6,11 +6,9 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
-import pytest
-
 from penstock.client import Handlers, JobContext
-from penstock.client.testing import NotInMemory, TestSystem
-from penstock.contracts.jobs import Limit, Rules
+from penstock.client.testing import TestSystem
+from penstock.contracts.jobs import Rate, Rules
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -103,9 +101,12 @@ except StartupError as error:
     assert "pip install 'penstock[jobs]'" in said
 
 
-async def test_rules_that_are_not_there_are_named() -> None:
-    handlers, _ = counting()
-    async with TestSystem(handlers) as ps:
-        rules = Rules(limit=Limit(key="k", at_most=1))
-        with pytest.raises(NotInMemory, match="limits"):
-            await ps.schedules.put("limited", "report", every=600, rules=rules)
+async def test_the_jobs_of_a_schedule_keep_its_rules() -> None:
+    handlers, ran = counting()
+    async with TestSystem(handlers, start=START) as ps:
+        rules = Rules(rate=Rate(key="k", at_most=1, per=900))
+        await ps.schedules.put("limited", "report", every=600, rules=rules)
+        await ps.advance(minutes=24)
+        assert ran == ["limited@20260301T001000Z"]
+        await ps.advance(minutes=1)
+        assert len(ran) == 2

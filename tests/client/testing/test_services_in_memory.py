@@ -69,7 +69,6 @@ async def test_a_cached_value_lives_until_its_time_or_its_tag_is_over() -> None:
 
 
 ELSEWHERE: dict[str, Callable[[TestSystem], Any]] = {
-    "ps.workflows.start": lambda ps: ps.workflows.start,
     "ps.search.search": lambda ps: ps.search.search,
     "ps.exports.export": lambda ps: ps.exports.export,
     "ps.changes.publish": lambda ps: ps.changes.publish,

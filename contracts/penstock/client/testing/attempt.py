@@ -57,6 +57,10 @@ class Surroundings(Protocol):
         """From 0 to 1."""
         ...
 
+    def started(self, id: str) -> None:
+        """An attempt of the job has begun."""
+        ...
+
 
 class MemoryAttempt:
     """`error` is what the handler raised, None if it did not; `deadline` when its time is over."""
@@ -80,6 +84,7 @@ class MemoryAttempt:
         started = JobStarted(attempt=self.attempt, worker=NAME, item=self._item)
         event = self._log.follow_on(self.id, started, self._around.now)
         self._head = self._log.sequence(self.id)
+        self._around.started(self.id)
         self._limit_time()
         with caused_by(Cause(correlationid=event.correlationid, event=event, actor=event.actor)):
             with _as_present(self):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -15,14 +14,22 @@ from penstock.infra.telling import entry, happened_by
 
 
 class MemoryLog:
-    """`states` has the present state of each aggregate, `events` what made it, both by id."""
+    """`states` has the present state of each aggregate, `events` what made it, both by id.
+
+    `happened` has all in order: sequence, event, its data, and its aggregate's state then.
+    """
 
     def __init__(self, service: str, domain: Domain) -> None:
         self.service = service
         self.domain = domain
         self.states: dict[str, Any] = {}
         self.events: dict[str, list[Recorded]] = {}
-        self.newest = 0
+        self.happened: list[tuple[int, Envelope, Any, Any]] = []
+
+    @property
+    def newest(self) -> int:
+        """The sequence of the last event of all."""
+        return len(self.happened)
 
     def sequence(self, id: str) -> int:
         """That of the aggregate's last event, 0 if it has none."""
@@ -61,9 +68,9 @@ class MemoryLog:
             actor=actor,
             version=len(stored) + 1,
         )
-        self.newest += 1
+        state = self.states[id] = self.domain.evolve(self.states.get(id), data, event)
+        self.happened.append((self.newest + 1, event, data, state))
         stored.append(Recorded(self.newest, event))
-        self.states[id] = self.domain.evolve(self.states.get(id), data, event)
         return event
 
     def follow_on(self, id: str, data: Any, now: datetime) -> Envelope:
@@ -97,9 +104,8 @@ class MemoryLog:
 
     def flow(self, correlationid: str) -> list[HistoryEntry]:
         """All events of a flow."""
-        found = [one for one in self._all() if one.event.correlationid == correlationid]
-        return [entry(self.service, stored) for stored in found]
-
-    def _all(self) -> Iterator[Recorded]:
-        for events in self.events.values():
-            yield from events
+        return [
+            entry(self.service, Recorded(sequence, event))
+            for sequence, event, _, _ in self.happened
+            if event.correlationid == correlationid
+        ]

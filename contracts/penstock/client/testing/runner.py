@@ -1,52 +1,31 @@
-"""The virtual clock: runs what is due, in order, and does what follows from states.
+"""The virtual clock: runs what is due, in order. What follows from what happened is in `following`.
 
 Handlers run one after another. Never sleeps, and never decides what a domain decides.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Collection
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from penstock.client.penstock import Penstock
 from penstock.client.testing.absent import absent
-from penstock.client.testing.attempt import MemoryAttempt, present_attempt
+from penstock.client.testing.agenda import Agenda, Due
+from penstock.client.testing.attempt import NAME, MemoryAttempt, present_attempt
 from penstock.client.testing.session import MemorySession
 from penstock.client.worker.handlers import Handler
-from penstock.contracts.envelope import Envelope, unwrap
+from penstock.client.worker.signs import about
+from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import PenstockError
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import (
-    SERVICE,
-    EnqueueJob,
-    FailJob,
-    JobCancelled,
-    JobError,
-    JobFailed,
-    Rules,
-)
-from penstock.contracts.progress import CancelProgress, FailProgress
-from penstock.contracts.queues import SetWeight
-from penstock.contracts.schedules import PutSchedule, ScheduleState, TriggerSchedule
-from penstock.contracts.workflows import (
-    AdvanceWorkflow,
-    CancelWorkflow,
-    RestartWorkflow,
-    StartWorkflow,
-)
-from penstock.infra.sender import Cause
-from penstock.jobs.job import Offer, Wait, next_step
-
-Kind = Literal["next", "expires"]
-Workflow = StartWorkflow | AdvanceWorkflow | CancelWorkflow | RestartWorkflow
-TICKS_FIRST = -10  # before the jobs that are due at the same time
-EXPIRED = JobError(type="TimedOut", message="The time for the whole job is over.")
+from penstock.contracts.jobs import SERVICE, EnqueueJob
+from penstock.contracts.workers import HandlerInfo, WorkerSign
 
 
 class Runner:
@@ -60,45 +39,72 @@ class Runner:
         start: datetime,
         seed: int,
     ) -> None:
-        self.session = MemorySession(lambda: self.now, self._check, self._follow)
-        from penstock.client.testing.queues import MemoryQueues  # both need the jobs extra
-        from penstock.client.testing.schedules import Ticking
+        self.session = MemorySession(self)
+        from penstock.client.testing.following import Following  # needs the jobs extra
 
         self.ps = ps
         self.now = start
         self.handlers = handlers
         self.threads: Executor = ThreadPoolExecutor(1, "penstock-testing")
-        self._queues = queues
+        self.queues = queues
         self._log = self.session.logs[SERVICE]
-        self._ticking = Ticking(self.session)
-        self._waiting = MemoryQueues(self.session)
         self._random = random.Random(seed)
-        self._due: list[tuple[datetime, int, int, str, Kind]] = []
+        self._agenda = Agenda()
+        self._following = Following(self.session, self._agenda, handlers)
 
-    def jitter(self) -> float:
-        """From 0 to 1, the same in each run of a test."""
-        return self._random.random()
+    def close(self) -> None:
+        """End the thread of sync handlers, and let go of what answers took."""
+        self.threads.shutdown()
+        self.session.close()
+
+    # -- running -----------------------------------------------------------------------------
 
     async def run_to(self, end: datetime) -> None:
         """Run what comes due until `end`, and what that makes due."""
         if present_attempt() is not None:
             raise absent("letting time pass in a handler other than by `sleep`")
-        while self._due and self._due[0][0] <= end:
-            at, _, sequence, id, kind = heapq.heappop(self._due)
-            self.now = max(self.now, at)
-            if kind == "expires":
-                self._expire(id)
-            elif self._log.sequence(id) == sequence:
-                await self._go_on(id, sequence)
+        while (due := self._agenda.next_until(end)) is not None:
+            self.now = max(self.now, due.at)
+            await self._take(due)
         self.now = max(self.now, end)
+
+    async def _take(self, due: Due) -> None:
+        is_current = self._log.sequence(due.id) == due.sequence
+        match due.kind:
+            case "gate":
+                self._following.gate(due.id)
+            case "expires":
+                self._following.expire(due.id)
+            case "tick" if is_current:
+                self._following.tick(due.id)
+            case "due" if is_current:
+                self._following.admit(due.id)
+            case "unhandled" if is_current:
+                self._following.miss(due.id)
+            case "run" if is_current and self._is_taken(self._log.states[due.id]):
+                await self.attempt(due.id)
+            case "tick" | "due" | "unhandled" | "run":
+                pass  # it has moved on, or nobody takes it
+            case never:
+                assert_never(never)
+
+    def _is_taken(self, job: JobState) -> bool:
+        ours = self.queues is None or job.queue in self.queues
+        return (
+            ours and job.name in self.handlers and not self._following.queues.is_paused(job.queue)
+        )
 
     async def attempt(self, id: str) -> MemoryAttempt:
         """Run the handler of a job once, whatever it waits for."""
         job = self._log.states[id]
         attempt = MemoryAttempt(self, self.handlers[job.name], job, self._log.sequence(id))
         await attempt.run()
-        self._plan(id)
+        self._following.job(id)
         return attempt
+
+    def started(self, id: str) -> None:
+        """An attempt of a job has begun."""
+        self._following.started(id)
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass in a handler; its timeout may end it. Elsewhere run what comes due."""
@@ -109,94 +115,33 @@ class Runner:
             self.now = end
             attempt.stop_in_time()
 
-    async def _go_on(self, id: str, sequence: int) -> None:
-        state = self._log.states[id]
-        if isinstance(state, ScheduleState):
-            self._ticking.tick(id)
-            self._plan(id)
-        elif state.name in self.handlers and self._is_served(state.queue):
-            await self.attempt(id)
+    def jitter(self) -> float:
+        """From 0 to 1, the same in each run of a test."""
+        return self._random.random()
 
-    def _is_served(self, queue: str) -> bool:
-        ours = self._queues is None or queue in self._queues
-        return ours and not self._waiting.is_paused(queue)
+    # -- behind the session ------------------------------------------------------------------
 
-    def _expire(self, id: str) -> None:
-        job: JobState = self._log.states[id]
-        if job.is_over or job.expires_at is None or job.expires_at > self.now:
-            return
-        last = self._log.last(id)
-        cause = Cause(correlationid=last.correlationid, event=last, actor=last.actor)
-        command_id = f"{id}:{self._log.sequence(id)}:expired"
-        self.session.carry_out(FailJob(error=EXPIRED, cause="timeout"), id, command_id, cause)
+    def check(self, command: msgspec.Struct, id: str) -> PenstockError | None:
+        """See Behind.check: a payload that its handler does not take is refused."""
+        if not isinstance(command, EnqueueJob):
+            return None
+        if handler := self.handlers.get(command.name):
+            handler.arguments(msgspec.json.encode(command.payload))
+        return self._following.refusal(command, id)
 
-    # -- what comes of a command -------------------------------------------------------------
+    def follow(self, service: str, id: str, command: Envelope, data: msgspec.Struct) -> None:
+        """See Behind.follow."""
+        if service == SERVICE:
+            self._following.command(id, command, data)
 
-    def _check(self, command: msgspec.Struct) -> PenstockError | None:
-        match command:
-            case EnqueueJob():
-                _check_rules(command.rules)
-                if handler := self.handlers.get(command.name):
-                    handler.arguments(msgspec.json.encode(command.payload))
-                return self._waiting.states.refusal(command.queue)
-            case PutSchedule():
-                _check_rules(command.job.rules)
-            case SetWeight():
-                raise absent("weights of tenants")
-            case _ if isinstance(command, Workflow):
-                raise absent("workflows")
-        return None
-
-    def _follow(self, service: str, id: str, command: Envelope, data: msgspec.Struct) -> None:
-        if service != SERVICE:
-            return
-        if isinstance(data, TriggerSchedule):
-            self._ticking.trigger(id, command)
-        for other in self._waiting.follow(id, command, data):
-            self._plan(other)
-        if id in self._log.states:
-            self._plan(id)
-            self._end_progress(id)
-
-    def _plan(self, id: str) -> None:
-        state, sequence = self._log.states[id], self._log.sequence(id)
-        if isinstance(state, ScheduleState) and state.next is not None:
-            heapq.heappush(self._due, (state.next, TICKS_FIRST, sequence, id, "next"))
-        if not isinstance(state, JobState):
-            return
-        if not state.is_over and state.expires_at is not None:
-            heapq.heappush(self._due, (state.expires_at, 1, sequence, id, "expires"))
-        match next_step(state, sequence):
-            case Offer():
-                heapq.heappush(self._due, (self.now, -state.priority, sequence, id, "next"))
-            case Wait(run_at):
-                heapq.heappush(self._due, (run_at, -state.priority, sequence, id, "next"))
-
-    def _end_progress(self, id: str) -> None:
-        """That of a job that a command ended."""
-        state, last = self._log.states[id], self._log.last(id)
-        if not (isinstance(state, JobState) and state.progress and state.is_over):
-            return
-        end = unwrap(last)
-        command: CancelProgress | FailProgress
-        match end:
-            case JobCancelled():
-                command = CancelProgress(reason=end.reason)
-            case JobFailed():
-                command = FailProgress(error=f"{end.error.type}: {end.error.message}")
-            case _:
-                return
-        cause = Cause(correlationid=last.correlationid, event=last, actor=last.actor)
-        command_id = f"{id}:{self._log.sequence(id)}:progress"
-        self.session.carry_out(command, id, command_id, cause)
-
-
-def _check_rules(rules: Rules) -> None:
-    kept = Rules(
-        max_crashes=rules.max_crashes,
-        timeout=rules.timeout,
-        total_timeout=rules.total_timeout,
-        tenant=rules.tenant,
-    )
-    if rules != kept:
-        raise absent("limits, rates, unique keys and what follows where no worker knows a job")
+    def sign(self) -> WorkerSign:
+        """See Behind.sign."""
+        queues = self.queues
+        if queues is None:  # whichever there are
+            queues = {job.queue for job in self._log.states.values() if isinstance(job, JobState)}
+        handlers = tuple(
+            HandlerInfo(name=one.name, lane=one.lane, payload=one.schema())
+            for one in self.handlers.values()
+        )
+        present = about(NAME, None, tuple(sorted(queues)), 1, lease=5.0)
+        return replace(present, started=self.now, time=self.now, handlers=handlers)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from penstock.client.session import Session, present_cause
 from penstock.client.testing.absent import absent, stand_in
-from penstock.client.testing.answering import answer
 from penstock.client.testing.bulk import jobs_of
 from penstock.client.testing.domains import domains
 from penstock.client.testing.log import MemoryLog
@@ -26,6 +25,7 @@ from penstock.contracts.answers import (
     ById,
     FlowOf,
     HistoryEntry,
+    HistoryOf,
     Outcome,
     Question,
 )
@@ -33,34 +33,55 @@ from penstock.contracts.envelope import Envelope, invalid, type_of, wrap
 from penstock.contracts.errors import PenstockError, from_problem
 from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs
 from penstock.contracts.subjects import token
+from penstock.contracts.workers import WorkerSign
 from penstock.infra.deciding.decider import Context
 from penstock.infra.sender import Cause
 
+if TYPE_CHECKING:
+    from penstock.client.testing.reading import Readings
+
 T = TypeVar("T")
-Follow = Callable[[str, str, Envelope, msgspec.Struct], None]
+
+
+class Behind(Protocol):
+    """What is behind a session."""
+
+    now: datetime
+
+    def check(self, command: msgspec.Struct, id: str) -> PenstockError | None:
+        """Why there may be no new job. Raises what the command is refused with otherwise."""
+        ...
+
+    def follow(self, service: str, id: str, command: Envelope, data: msgspec.Struct) -> None:
+        """Do what comes of a command that was carried out."""
+        ...
+
+    def sign(self) -> WorkerSign:
+        """That of the worker whose handlers are run."""
+        ...
 
 
 class MemorySession(Session):
-    """`clock` tells the time; `check` refuses a command that this system, or no handler, can take,
-    and tells why there may be no new job;
-    `follow` does what comes of one that was carried out: service, id, its envelope and its data.
-    """
+    """What is stored is in `logs`, by service."""
 
-    def __init__(
-        self,
-        clock: Callable[[], datetime],
-        check: Callable[[msgspec.Struct], PenstockError | None],
-        follow: Follow,
-    ) -> None:
+    def __init__(self, behind: Behind) -> None:
         self.bus = stand_in("the connection to NATS")
         self.actor = None
         self.timeout = 10.0
         self.logs = {name: MemoryLog(name, domain) for name, domain in domains().items()}
-        self.clock = clock
-        self._check = check
-        self._follow = follow
+        self._behind = behind
+        self._readings: Readings | None = None
         self._answers: dict[tuple[str, ...], Outcome] = {}
         self._written = {}
+
+    def clock(self) -> datetime:
+        """The virtual time."""
+        return self._behind.now
+
+    def close(self) -> None:
+        """Let go of what answers took."""
+        if self._readings is not None:
+            self._readings.close()
 
     # -- commands ----------------------------------------------------------------------------
 
@@ -109,7 +130,7 @@ class MemorySession(Session):
         envelope = self._envelope(data, id, key, cause or self._cause(key))
         try:
             data = _validated(data)
-            facts = self._check(data)
+            facts = self._behind.check(data, id)
             events = log.domain.decide(
                 log.states.get(id), data, Context(self.clock(), envelope, facts)
             )
@@ -129,7 +150,7 @@ class MemorySession(Session):
         outcome = Outcome(id=key, sequence=log.sequence(id), data=state)
         if events:
             self._answers[id, key] = outcome
-        self._follow(log.service, id, envelope, data)
+        self._behind.follow(log.service, id, envelope, data)
         return outcome
 
     def _all(self, command: EnqueueJobs, id: str, key: str) -> Outcome:
@@ -171,15 +192,29 @@ class MemorySession(Session):
     async def ask(
         self, service: str, name: str, question: Question, returns: type[T]
     ) -> tuple[T, Answer]:
-        """What the views would say. Raises NotFound."""
+        """What the views say. Raises NotFound, InvalidMessage or NotInMemory."""
         log = self.logs.get(service)
-        if log is None and isinstance(question, FlowOf):
-            return msgspec.convert([], returns), Answer()
-        if log is None:
-            raise absent(f"the question {name!r} to {service}")
-        found = answer(log, name, question, self.clock())
+        found: Any
+        match question:
+            case FlowOf():
+                found = [] if log is None else log.flow(question.id)
+            case ById(at=None) if log is not None:
+                found = log.found(question.id)
+            case ById(at=str(at)) if log is not None:
+                found = log.at(question.id, at)
+            case HistoryOf() if log is not None:
+                found = log.entries(question.id)
+            case _:
+                found = self._read(service, name, question)
         body = msgspec.json.encode(found)
-        return msgspec.json.decode(body, type=returns), Answer(sequence=log.newest)
+        return msgspec.json.decode(body, type=returns), Answer(sequence=log.newest if log else 0)
+
+    def _read(self, service: str, name: str, question: Question) -> Any:
+        if self._readings is None:
+            from penstock.client.testing.reading import Readings  # needs the jobs extra
+
+            self._readings = Readings(self.logs, self.clock, self._behind.sign)
+        return self._readings.answer(service, name, question)
 
     async def get(self, service: str, id: str, returns: type[T], *, at: str | int | None) -> T:
         """One aggregate now, or as it was `at` a sequence or virtual time. Raises NotFound."""

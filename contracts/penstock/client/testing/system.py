@@ -27,6 +27,7 @@ from penstock.client.testing.asserting import (
 from penstock.client.testing.cache import MemoryCache
 from penstock.client.testing.runner import Runner
 from penstock.client.worker.registry import Handlers
+from penstock.client.workflows import Workflows
 from penstock.contracts.errors import NotFound
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import CancelJob
@@ -38,8 +39,9 @@ class TestSystem(Penstock):
     `seed` makes the jitter of retries repeatable.
 
     Of a `Worker` the jobs of its own queues are run, of plain `Handlers` all. There are `ps.jobs`,
-    `ps.queues`, `ps.schedules`, `ps.progress`, `ps.cache`, and `ps.notifications` for sending;
-    what is not there raises NotInMemory. Raises StartupError where cronsim is not installed.
+    `ps.queues`, `ps.schedules`, `ps.workflows`, `ps.progress`, `ps.cache`, and `ps.notifications`
+    for sending; what is not there raises NotInMemory. Raises StartupError where cronsim is not
+    installed.
     """
 
     __test__ = False  # no class of tests for pytest
@@ -68,16 +70,16 @@ class TestSystem(Penstock):
         self.progress = Progress(session)
         self.notifications = Notifications(session, None)
         self.cache = MemoryCache(session)
-        self.workflows = stand_in("ps.workflows")
+        self.workflows = Workflows(session)
         self.search = stand_in("ps.search")
         self.exports = stand_in("ps.exports")
         self.changes = stand_in("ps.changes")
         return self
 
     async def close(self) -> None:
-        """End the thread of sync handlers."""
+        """End the thread of sync handlers, and let go of what answers took."""
         await self.cache.close()
-        self._runner.threads.shutdown()
+        self._runner.close()
 
     async def __aenter__(self) -> TestSystem:
         return await self.connect()

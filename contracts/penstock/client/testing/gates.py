@@ -1,0 +1,102 @@
+"""Who has a place at which gate in memory, and who waits for one. Never says what a gate lets in.
+
+The order in which they are passed and filled is that of `penstock.jobs.admission`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from penstock.client.testing.log import MemoryLog
+from penstock.contracts.gates import GateState, PlaceFreed
+from penstock.contracts.job_state import JobState
+from penstock.jobs.gate import Event, Gate, Weight, gates, is_gated, is_ready, keeps, opens, taking
+
+
+class MemoryGates:
+    """`weight` tells the turns of a tenant; `wake` is told when a gate opens again by itself."""
+
+    def __init__(
+        self,
+        log: MemoryLog,
+        clock: Callable[[], datetime],
+        weight: Weight,
+        wake: Callable[[datetime, str], None],
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._weight = weight
+        self._wake = wake
+        self._waiting: dict[str, set[str]] = {}
+
+    def admits(self, id: str) -> bool:
+        """Take the places that a ready job needs; whether it has them all now."""
+        for gate in self._gates(id):
+            if not self._take(gate, id):
+                self._waiting.setdefault(gate.id, set()).add(id)
+                return False
+            self._waiting.get(gate.id, set()).discard(id)
+        return True
+
+    def freed_by(self, id: str) -> list[str]:
+        """Free what the job needs no longer; the others that may run now."""
+        job, admitted = self._job(id), list[str]()
+        for gate in self._gates(id):
+            if id in self._holders(gate.id) and not keeps(job, gate, self._clock()):
+                self._store(gate.id, PlaceFreed(job=id), id)
+                admitted += self.fill(gate.id)
+        return admitted
+
+    def fill(self, gate: str) -> list[str]:
+        """Give the free places of a gate to those that wait; these, if they have all they need."""
+        admitted = list[str]()
+        for id in sorted(self._waiting.get(gate, ()), key=self._turn):
+            if not is_ready(self._job(id), self._clock()):
+                self._waiting[gate].discard(id)
+            elif self.admits(id):
+                admitted.append(id)
+            elif id not in self._holders(gate):
+                break  # there is no place left
+        return admitted
+
+    def _take(self, gate: Gate, id: str) -> bool:
+        if id in self._holders(gate.id):
+            return True
+        now = self._clock()
+        moment = opens(self._log.states.get(gate.id), gate, now)
+        if moment is None:
+            return False
+        if moment > now:
+            self._wake(moment, gate.id)
+            return False
+        self._store(gate.id, taking(gate, id), id)
+        return True
+
+    def _gates(self, id: str) -> list[Gate]:
+        job = self._job(id)
+        return gates(job, self._weight) if is_gated(job.rules) else []
+
+    def _holders(self, gate: str) -> dict[str, datetime]:
+        state = self._log.states.get(gate)
+        return state.holders if isinstance(state, GateState) else {}
+
+    def _turn(self, id: str) -> tuple[int, datetime, str]:
+        job = self._job(id)
+        return -job.priority, job.created, id
+
+    def _job(self, id: str) -> JobState:
+        job: JobState = self._log.states[id]
+        return job
+
+    def _store(self, gate: str, event: Event, id: str) -> None:
+        last = self._log.last(id)
+        self._log.append(
+            gate,
+            event,
+            event_id=f"{gate}:{self._log.newest + 1}:{id}",
+            now=self._clock(),
+            correlationid=last.correlationid,
+            cause=last,
+            actor=last.actor,
+        )

@@ -1,0 +1,112 @@
+"""What is asked about many states in memory, answered by the services' own views. Never decides.
+
+A view folds what happened when it is first asked, and after that what happened since.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+import msgspec
+
+from penstock.client.testing.absent import absent, stand_in
+from penstock.client.testing.log import MemoryLog
+from penstock.contracts.answers import Question
+from penstock.contracts.envelope import invalid
+from penstock.contracts.progress import ProgressState
+from penstock.contracts.workers import WorkerSign
+from penstock.infra import clock
+from penstock.infra.queries import Query
+from penstock.infra.views.read_model import ReadModel
+from penstock.infra.views.view import Folded, View
+from penstock.jobs import estimates, views, workers_view
+from penstock.jobs.domain import State
+from penstock.jobs.workers import Workers
+from penstock.progress.views import QUERIES as OF_PROGRESS
+from penstock.progress.views import ProgressView
+
+
+class Reading:
+    """The view of one log, in a database in `directory`."""
+
+    def __init__(
+        self,
+        log: MemoryLog,
+        view: View[Any],
+        state: type[Any] | UnionType,
+        queries: Sequence[Query[Any]],
+        directory: Path,
+    ) -> None:
+        self._log = log
+        self._model: ReadModel[Any] = ReadModel(directory / f"{log.service}.sqlite", view, state)
+        self._queries = {query.name: query for query in queries}
+        self._folded = 0
+
+    def answer(self, name: str, question: Question, now: datetime) -> Any:
+        """What is found at the virtual time `now`. Raises as the query does, and NotInMemory."""
+        query = self._queries.get(name)
+        if query is None:
+            raise absent(f"the question {name!r} to {self._log.service}")
+        self._fold()
+        with clock.saying(now):
+            return query.read(self._model.writer, _checked(query, question))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._model.close()
+
+    def _fold(self) -> None:
+        new = self._log.happened[self._folded :]
+        self._folded += len(new)
+        if new:
+            self._model.write([Folded(*one) for one in new], self._log.newest)
+
+
+class Readings:
+    """The views of all services; `sign` is the last one of the worker whose handlers are run."""
+
+    def __init__(
+        self,
+        logs: Mapping[str, MemoryLog],
+        clock: Callable[[], datetime],
+        sign: Callable[[], WorkerSign],
+    ) -> None:
+        self._clock = clock
+        self._sign = sign
+        self._workers = Workers(
+            stand_in("the connection to NATS"), clock=lambda: clock().timestamp()
+        )
+        of_workers = [*workers_view.queries(self._workers), *estimates.queries(self._workers)]
+        self._directory = tempfile.TemporaryDirectory(prefix="penstock-testing-")
+        path = Path(self._directory.name)
+        self._of = {
+            "jobs": Reading(
+                logs["jobs"], views.JobsView(), State, [*views.QUERIES, *of_workers], path
+            ),
+            "progress": Reading(logs["progress"], ProgressView(), ProgressState, OF_PROGRESS, path),
+        }
+
+    def answer(self, service: str, name: str, question: Question) -> Any:
+        """What is found now. Raises as the query does, and NotInMemory."""
+        if service not in self._of:
+            raise absent(f"the question {name!r} to {service}")
+        self._workers.hear(self._sign())
+        return self._of[service].answer(name, question, self._clock())
+
+    def close(self) -> None:
+        """Remove what was written for the answers."""
+        for one in self._of.values():
+            one.close()
+        self._directory.cleanup()
+
+
+def _checked(query: Query[Any], question: Question) -> Any:
+    try:
+        return msgspec.json.decode(msgspec.json.encode(question), type=query.params)
+    except msgspec.ValidationError as error:
+        raise invalid(error, f"The query {query.name}") from error
