@@ -81,9 +81,8 @@ class MemoryGates:
         state = self._log.states.get(gate)
         return state.holders if isinstance(state, GateState) else {}
 
-    def _turn(self, id: str) -> tuple[int, datetime, str]:
-        job = self._job(id)
-        return -job.priority, job.created, id
+    def _turn(self, id: str) -> tuple[int, int]:
+        return -self._job(id).priority, self._log.events[id][0].sequence
 
     def _job(self, id: str) -> JobState:
         job: JobState = self._log.states[id]
