@@ -115,7 +115,7 @@ async def test_a_handler_is_performed_at_once_and_raises_what_it_raises() -> Non
         for name, payload, error in wrong:
             with pytest.raises(error):
                 await ps.perform(name, payload)
-        ps.refute_enqueued(divide)
+        ps.assert_not_enqueued(divide)
         await ps.jobs.enqueue(divide, {"by": 1})
         assert ps.assert_enqueued(divide, payload={"by": 1}).name == "divide"
         with pytest.raises(NotFound, match="is no handler"):

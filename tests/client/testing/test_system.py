@@ -95,8 +95,8 @@ async def test_what_is_enqueued_is_asserted_by_a_part_of_it() -> None:
     async with TestSystem(a_worker()[0]) as ps:
         await ps.jobs.enqueue("welcome", {"user": "ada"}, queue="mail", delay=3600)
         ps.assert_enqueued("welcome", payload={"user": "ada"}, queue="mail", delay=3600)
-        ps.refute_enqueued("welcome", payload={"user": "bob"})
+        ps.assert_not_enqueued("welcome", payload={"user": "bob"})
         with pytest.raises(AssertionError, match="There are"):
             ps.assert_enqueued("welcome", delay=1)
         with pytest.raises(AssertionError, match="is enqueued"):
-            ps.refute_enqueued("welcome")
+            ps.assert_not_enqueued("welcome")

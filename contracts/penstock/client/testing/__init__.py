@@ -23,6 +23,7 @@ but for `ps.sleep`: have the application's `sleep` replaced by it to see timeout
 """
 
 from penstock.client.testing.absent import NotInMemory
+from penstock.client.testing.ran import Ran
 from penstock.client.testing.system import TestSystem
 
-__all__ = ["NotInMemory", "TestSystem"]
+__all__ = ["NotInMemory", "Ran", "TestSystem"]

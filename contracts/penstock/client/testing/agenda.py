@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -43,3 +44,8 @@ class Agenda:
         if self._due and self._due[0].at <= end:
             return heapq.heappop(self._due)
         return None
+
+    def put_back(self, dues: Iterable[Due]) -> None:
+        """Have what was taken come after all, in its former place."""
+        for due in dues:
+            heapq.heappush(self._due, due)

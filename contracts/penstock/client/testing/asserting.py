@@ -1,4 +1,4 @@
-"""What a test asserts of jobs and notifications, and what it is shown if that is not so.
+"""How jobs and notifications are compared with what a test wants of them, and shown to it.
 
 Never changes anything.
 """
@@ -6,6 +6,7 @@ Never changes anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -19,11 +20,19 @@ from penstock.contracts.notifications import BroadcastSent, NotificationSent
 SHOWN = 20
 
 
+FIELDS = ("delay", "at", *JobState.__struct_fields__)
+
+
 class Queued(msgspec.Struct, frozen=True):
-    """A job, and for how many seconds it was to wait when it was enqueued."""
+    """A job, and the moment from which it was to run when it was enqueued."""
 
     job: JobState
-    delay: float
+    at: datetime | None
+
+    @property
+    def delay(self) -> float:
+        """For how many seconds it was to wait."""
+        return (self.at - self.job.created).total_seconds() if self.at else 0.0
 
     def fits(self, wanted: Mapping[str, Any]) -> bool:
         """Whether its fields are so; of `payload` a part is enough."""
@@ -35,6 +44,8 @@ class Queued(msgspec.Struct, frozen=True):
                 return has(self.job.payload, value)
             case "delay":
                 return abs(self.delay - _seconds(value)) < 1e-6
+            case "at":
+                return bool(self.at == value)
             case _:
                 return bool(getattr(self.job, field) == value)
 
@@ -48,17 +59,22 @@ def queued(log: MemoryLog, but: Iterable[str]) -> list[Queued]:
     """All jobs in their order, `but` those."""
     without = set(but)
     return [
-        Queued(job, _delay(log, id))
+        Queued(job, _run_at(log, id))
         for id, job in log.states.items()
         if isinstance(job, JobState) and id not in without
     ]
 
 
-def _delay(log: MemoryLog, id: str) -> float:
-    event = log.events[id][0].event
-    data = unwrap(event)
-    run_at = data.run_at if isinstance(data, JobQueued) else None
-    return (run_at - event.time).total_seconds() if run_at else 0.0
+def _run_at(log: MemoryLog, id: str) -> datetime | None:
+    data = unwrap(log.events[id][0].event)
+    return data.run_at if isinstance(data, JobQueued) else None
+
+
+def fitting(jobs: Iterable[Queued], name: str | None, wanted: Mapping[str, Any]) -> list[Queued]:
+    """Those called `name`, or all, whose fields are so. Raises TypeError for what is no field."""
+    if unknown := sorted(wanted.keys() - set(FIELDS)):
+        raise TypeError(f"A job has no {unknown[0]!r}; it has {', '.join(FIELDS)}.")
+    return [one for one in jobs if name in (None, one.job.name) and one.fits(wanted)]
 
 
 def _seconds(value: Any) -> float:
@@ -70,10 +86,19 @@ def has(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
     return all(key in whole and whole[key] == value for key, value in part.items())
 
 
-def instead(jobs: Sequence[Queued], name: str) -> str:
+def instead(jobs: Sequence[Queued], name: str | None) -> str:
     """What is enqueued, those called `name` first."""
     ordered = sorted(jobs, key=lambda one: one.job.name != name)
     return table([one.row() for one in ordered], "Nothing is enqueued.")
+
+
+def unlike(name: str, wanted: Mapping[str, Any], found: int, count: int | None) -> str:
+    """What is wrong where `found` jobs are so and `count` are to be, or any number of them."""
+    like = f" with {described(wanted)}" if wanted else ""
+    if count is None or not found:
+        return f"No job {name!r} is enqueued{like}."
+    jobs = f"{found} jobs {name!r} are" if found > 1 else f"1 job {name!r} is"
+    return f"{jobs} enqueued{like}, and {count} should be."
 
 
 def described(wanted: Mapping[str, Any]) -> str:
@@ -86,6 +111,10 @@ class Sent(msgspec.Struct, frozen=True):
 
     to: str
     content: dict[str, Any]
+
+    def fits(self, to: str | None, content: Mapping[str, Any]) -> bool:
+        """Whether it went there, or anywhere, and has that content in it."""
+        return to in (None, self.to) and has(self.content, content)
 
 
 def sent(log: MemoryLog) -> list[Sent]:

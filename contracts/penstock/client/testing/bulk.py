@@ -1,4 +1,4 @@
-"""The single jobs of a command that enqueues many. Never enqueues any."""
+"""The single jobs of a command that enqueues many, and what became of each. Never enqueues any."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import invalid
 from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.jobs import EnqueueJob
@@ -41,3 +42,11 @@ def jobs_of(command: EnqueueJobs, subject: str, key: str) -> Iterator[One | Enqu
             yield Enqueued(id=this, problem=refusal.problem())
         except InvalidMessage as refusal:
             yield Enqueued(id=this, problem=refusal.problem())
+
+
+def became(id: str, outcome: Outcome, *, existed: bool) -> Enqueued:
+    """What became of one by its outcome."""
+    if outcome.problem is not None:
+        return Enqueued(id=id, problem=outcome.problem)
+    state = msgspec.json.decode(outcome.data)["state"]
+    return Enqueued(id=id, sequence=outcome.sequence, state=state, existed=existed)

@@ -6,7 +6,7 @@ It is what the jobs service does by its effects, in their order.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 import msgspec
@@ -25,7 +25,7 @@ from penstock.contracts.jobs import SERVICE, CancelJob, EnqueueJob
 from penstock.contracts.schedules import ScheduleState, TriggerSchedule
 from penstock.infra.sender import Cause
 from penstock.infra.settings import Settings
-from penstock.jobs.job import Offer, Wait, Withdraw, needs_settling, next_step
+from penstock.jobs.job import Offer, Wait, Withdraw, is_waiting, needs_settling, next_step
 from penstock.jobs.job_endings import EXPIRED, end_of_progress, unhandled
 
 GRACE = timedelta(seconds=Settings().unhandled_grace)
@@ -56,6 +56,17 @@ class Following:
         if refusal is None and id not in self._log.states:
             return self._unique.reserve(id, command.rules)
         return refusal
+
+    def times(self, queue: str) -> list[datetime]:
+        """The moments to come that jobs of a queue wait for, of those that have handlers."""
+        now = self._session.clock()
+        return [
+            job.run_at
+            for job in self._log.states.values()
+            if isinstance(job, JobState)
+            and (job.queue == queue and job.name in self._handled and is_waiting(job))
+            and (job.run_at is not None and job.run_at > now)
+        ]
 
     # -- what happened -----------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ from penstock.client.penstock import Penstock
 from penstock.client.testing.absent import absent
 from penstock.client.testing.agenda import Agenda, Due
 from penstock.client.testing.attempt import NAME, MemoryAttempt, present_attempt
+from penstock.client.testing.ran import Ran, Tally
 from penstock.client.testing.session import MemorySession
 from penstock.client.worker.handlers import Handler
 from penstock.client.worker.signs import about
 from penstock.contracts.envelope import Envelope
-from penstock.contracts.errors import PenstockError
+from penstock.contracts.errors import NotFound, PenstockError
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, EnqueueJob
 from penstock.contracts.workers import HandlerInfo, WorkerSign
@@ -59,16 +60,41 @@ class Runner:
 
     # -- running -----------------------------------------------------------------------------
 
-    async def run_to(self, end: datetime) -> None:
-        """Run what comes due until `end`, and what that makes due."""
+    async def run_to(
+        self, end: datetime, *, queue: str | None = None, propagate: bool = False
+    ) -> Ran:
+        """Run what comes due until `end`, and what that makes due; of jobs those of `queue` alone.
+
+        With `propagate` what a handler raises is raised. Raises RuntimeError for what has no end.
+        """
         if present_attempt() is not None:
             raise absent("letting time pass in a handler other than by `sleep`")
-        while (due := self._agenda.next_until(end)) is not None:
-            self.now = max(self.now, due.at)
-            await self._take(due)
+        tally, others = Tally(), list[Due]()
+        try:
+            while (due := self._agenda.next_until(end)) is not None:
+                if due.kind == "run" and queue not in (None, self._log.states[due.id].queue):
+                    others.append(due)
+                    continue
+                self.now = max(self.now, due.at)
+                if await self._take(due, propagate=propagate):
+                    tally.add(self._log.states[due.id], self.now)
+        finally:
+            self._agenda.put_back(others)
         self.now = max(self.now, end)
+        return tally.ran()
 
-    async def _take(self, due: Due) -> None:
+    async def drain(self, queue: str, *, with_delayed: bool, propagate: bool) -> Ran:
+        """See `TestSystem.drain_queue`."""
+        if self.queues is not None and queue not in self.queues:
+            ours = ", ".join(map(repr, self.queues))
+            raise ValueError(f"The worker takes no jobs from the queue {queue!r}; it has {ours}.")
+        ran = await self.run_to(self.now, queue=queue, propagate=propagate)
+        while with_delayed and (times := self._following.times(queue)):
+            ran += await self.run_to(min(times), queue=queue, propagate=propagate)
+        return ran
+
+    async def _take(self, due: Due, *, propagate: bool) -> bool:
+        """Whether an attempt was run."""
         is_current = self._log.sequence(due.id) == due.sequence
         match due.kind:
             case "gate":
@@ -82,11 +108,13 @@ class Runner:
             case "unhandled" if is_current:
                 self._following.miss(due.id)
             case "run" if is_current and self._is_taken(self._log.states[due.id]):
-                await self.attempt(due.id)
+                await self.attempt(due.id, propagate=propagate)
+                return True
             case "tick" | "due" | "unhandled" | "run":
                 pass  # it has moved on, or nobody takes it
             case never:
                 assert_never(never)
+        return False
 
     def _is_taken(self, job: JobState) -> bool:
         ours = self.queues is None or job.queue in self.queues
@@ -94,12 +122,20 @@ class Runner:
             ours and job.name in self.handlers and not self._following.queues.is_paused(job.queue)
         )
 
-    async def attempt(self, id: str) -> MemoryAttempt:
-        """Run the handler of a job once, whatever it waits for."""
+    def handler(self, name: str) -> Handler:
+        """The one that does jobs of that name. Raises NotFound."""
+        if name not in self.handlers:
+            raise NotFound(f"There is no handler for {name!r}.")
+        return self.handlers[name]
+
+    async def attempt(self, id: str, *, propagate: bool = False) -> MemoryAttempt:
+        """Run the handler of a job once, whatever it waits for. Raises NotFound without one."""
         job = self._log.states[id]
-        attempt = MemoryAttempt(self, self.handlers[job.name], job, self._log.sequence(id))
+        attempt = MemoryAttempt(self, self.handler(job.name), job, self._log.sequence(id))
         await attempt.run()
         self._following.job(id)
+        if propagate and attempt.error is not None:
+            raise attempt.error
         return attempt
 
     def started(self, id: str) -> None:

@@ -9,14 +9,15 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from penstock.client.session import Session, present_cause
 from penstock.client.testing.absent import absent, stand_in
-from penstock.client.testing.bulk import jobs_of
+from penstock.client.testing.behind import Behind
+from penstock.client.testing.bulk import One, became, jobs_of
 from penstock.client.testing.domains import domains
 from penstock.client.testing.log import MemoryLog
 from penstock.contracts.answers import (
@@ -33,7 +34,6 @@ from penstock.contracts.envelope import Envelope, invalid, type_of, wrap
 from penstock.contracts.errors import PenstockError, from_problem
 from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs
 from penstock.contracts.subjects import token
-from penstock.contracts.workers import WorkerSign
 from penstock.infra.deciding.decider import Context
 from penstock.infra.sender import Cause
 
@@ -41,24 +41,6 @@ if TYPE_CHECKING:
     from penstock.client.testing.reading import Readings
 
 T = TypeVar("T")
-
-
-class Behind(Protocol):
-    """What is behind a session."""
-
-    now: datetime
-
-    def check(self, command: msgspec.Struct, id: str) -> PenstockError | None:
-        """Why there may be no new job. Raises what the command is refused with otherwise."""
-        ...
-
-    def follow(self, service: str, id: str, command: Envelope, data: msgspec.Struct) -> None:
-        """Do what comes of a command that was carried out."""
-        ...
-
-    def sign(self) -> WorkerSign:
-        """That of the worker whose handlers are run."""
-        ...
 
 
 class MemorySession(Session):
@@ -154,17 +136,17 @@ class MemorySession(Session):
         return outcome
 
     def _all(self, command: EnqueueJobs, id: str, key: str) -> Outcome:
-        became: list[Enqueued] = []
-        for one in jobs_of(command, id, key):
-            if isinstance(one, Enqueued):
-                became.append(one)
-                continue
-            existed = one.id in self.logs["jobs"].states and (one.id, one.key) not in self._answers
-            outcome = self.carry_out(one.command, one.id, one.key)
-            became.append(_enqueued(one.id, outcome, existed))
-        body = msgspec.json.encode(EnqueuedJobs(jobs=tuple(became)))
-        sequence = max((one.sequence for one in became), default=0)
+        jobs = tuple(map(self._one, jobs_of(command, id, key)))
+        body = msgspec.json.encode(EnqueuedJobs(jobs=jobs))
+        sequence = max((one.sequence for one in jobs), default=0)
         return Outcome(id=key, sequence=sequence, data=msgspec.Raw(body))
+
+    def _one(self, one: One | Enqueued) -> Enqueued:
+        if isinstance(one, Enqueued):
+            return one
+        existed = one.id in self.logs["jobs"].states and (one.id, one.key) not in self._answers
+        outcome = self.carry_out(one.command, one.id, one.key)
+        return became(one.id, outcome, existed=existed)
 
     def _log_of(self, command: msgspec.Struct) -> MemoryLog:
         service = type_of(type(command)).service
@@ -250,10 +232,3 @@ def _validated(data: Any) -> Any:
         return msgspec.json.decode(msgspec.json.encode(data), type=type(data))
     except msgspec.ValidationError as error:
         raise invalid(error, str(type_of(type(data))), root="$.data") from error
-
-
-def _enqueued(id: str, outcome: Outcome, existed: bool) -> Enqueued:
-    if outcome.problem is not None:
-        return Enqueued(id=id, problem=outcome.problem)
-    state = msgspec.json.decode(outcome.data)["state"]
-    return Enqueued(id=id, sequence=outcome.sequence, state=state, existed=existed)

@@ -16,25 +16,18 @@ from penstock.client.progress import Progress
 from penstock.client.queues import Queues
 from penstock.client.schedules import Schedules
 from penstock.client.testing.absent import stand_in
-from penstock.client.testing.asserting import (
-    all_sent,
-    described,
-    has,
-    instead,
-    queued,
-    sent,
-)
+from penstock.client.testing.assertions import Assertions
 from penstock.client.testing.cache import MemoryCache
+from penstock.client.testing.ran import Ran
 from penstock.client.testing.runner import Runner
 from penstock.client.worker.registry import Handlers
 from penstock.client.workflows import Workflows
-from penstock.contracts.errors import NotFound
+from penstock.contracts.errors import Refused
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import CancelJob
-from penstock.contracts.notifications import channel_of, inbox_of
 
 
-class TestSystem(Penstock):
+class TestSystem(Assertions, Penstock):
     """Use it as `async with TestSystem(worker) as ps`. `start` is the virtual clock's first time;
     `seed` makes the jitter of retries repeatable.
 
@@ -86,19 +79,33 @@ class TestSystem(Penstock):
 
     # -- time --------------------------------------------------------------------------------
 
-    async def run_until_idle(self) -> None:
-        """Run what is due now, and what that makes due now."""
-        await self._runner.run_to(self.now)
+    async def run_until_idle(self, *, propagate: bool = False) -> Ran:
+        """Run what is due now, and what that makes due now; what came of the attempts.
 
-    async def advance(self, **time: float) -> None:
+        With `propagate` the first exception that a handler raises is raised here as well.
+        """
+        return await self._runner.run_to(self.now, propagate=propagate)
+
+    async def advance(self, *, propagate: bool = False, **time: float) -> Ran:
         """Let time pass, as `timedelta` has it (`hours=1`), running all in order as it comes due.
 
-        Raises ValueError for less than nothing.
+        `propagate` as in `run_until_idle`. Raises ValueError for less than nothing.
         """
         end = self.now + timedelta(**time)
         if end < self.now:
             raise ValueError("Time only goes forward; advance by more than nothing.")
-        await self._runner.run_to(end)
+        return await self._runner.run_to(end, propagate=propagate)
+
+    async def drain_queue(
+        self, queue: str = "default", *, with_delayed: bool = False, propagate: bool = False
+    ) -> Ran:
+        """Run the jobs of one queue, and those that they enqueue there; others wait.
+
+        With `with_delayed` also those that wait for a time, retries too: time passes up to theirs.
+        It is not `ps.queues.drain`, which closes a queue. `propagate` as in `run_until_idle`.
+        Raises ValueError for a queue that is not this system's worker's.
+        """
+        return await self._runner.drain(queue, with_delayed=with_delayed, propagate=propagate)
 
     async def sleep(self, seconds: float, result: Any = None) -> Any:
         """Stands for `asyncio.sleep` in a handler under test: virtual time passes, and a timeout
@@ -112,22 +119,22 @@ class TestSystem(Penstock):
     # -- running -----------------------------------------------------------------------------
 
     async def perform(
-        self, name: str | Callable[..., Any], payload: Mapping[str, Any] | None = None
+        self,
+        name: str | Callable[..., Any],
+        payload: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Any:
         """What the handler `name` returns, run once and at once; raises what it raises.
 
-        The function itself may be given in place of the name, as everywhere here.
-
-        Its job counts as no enqueued one, and is not tried again. Raises NotFound if there is no
-        such handler, InvalidMessage for a payload that it cannot take, TypeError and the like for
-        a result that JSON cannot carry.
+        The function itself may be given in place of the name, as everywhere here. `options` are
+        those of `ps.jobs.enqueue`, such as `max_attempts=1`. Its job counts as no enqueued one, and
+        is not tried again. Raises NotFound if there is no such handler, InvalidMessage for a
+        payload that it cannot take, TypeError and the like for a result that JSON cannot carry.
         """
-        name = self._name(name)
-        if name not in self._runner.handlers:
-            raise NotFound(f"There is no handler for {name!r}.")
+        name = self._runner.handler(self._name(name)).name
         id = f"performed-{len(self._performed) + 1}"
         self._performed.add(id)
-        await self.jobs.enqueue(name, payload, id=id)
+        await self.jobs.enqueue(name, payload, **{"id": id, **options})
         attempt = await self._runner.attempt(id)
         job = await self.jobs.get(id)
         if not job.is_over:
@@ -136,53 +143,14 @@ class TestSystem(Penstock):
             raise attempt.error
         return job.result
 
-    # -- asserting ---------------------------------------------------------------------------
+    async def run_job(self, id: str, *, propagate: bool = False) -> JobState:
+        """Run one attempt of an enqueued job now, whatever it waits for; its state behind that.
 
-    def assert_enqueued(self, name: str | Callable[..., Any], **wanted: Any) -> JobState:
-        """A job of that name whose fields are as `wanted`; of `payload` a part is enough, and
-        `delay` is in seconds or a timedelta. Also one that has run since.
-
-        Raises AssertionError, which shows what was enqueued instead.
+        `propagate` as in `run_until_idle`. Raises NotFound for a job or a handler that is not
+        there, Refused for a job that does not wait.
         """
-        name = self._name(name)
-        jobs = queued(self._runner.session.logs["jobs"], self._performed)
-        for one in jobs:
-            if one.job.name == name and one.fits(wanted):
-                return one.job
-        like = f" with {described(wanted)}" if wanted else ""
-        raise AssertionError(f"No job {name!r} is enqueued{like}. {instead(jobs, name)}")
-
-    def refute_enqueued(self, name: str | Callable[..., Any], **wanted: Any) -> None:
-        """Raise AssertionError if there is such a job; see `assert_enqueued`."""
-        name = self._name(name)
-        jobs = queued(self._runner.session.logs["jobs"], self._performed)
-        found = [one for one in jobs if one.job.name == name and one.fits(wanted)]
-        if found:
-            raise AssertionError(f"A job {name!r} is enqueued. {instead(found, name)}")
-
-    def assert_notified(
-        self,
-        user: str | None = None,
-        content: Mapping[str, Any] | None = None,
-        *,
-        channel: str | None = None,
-    ) -> dict[str, Any]:
-        """The content of a notification to `user`, or to the `channel`, or to anyone; a part of
-        `content` is enough. Raises AssertionError, which shows what was sent instead.
-        """
-        to = inbox_of(user) if user else channel_of(channel) if channel else None
-        notifications = sent(self._runner.session.logs["notifications"])
-        for one in notifications:
-            if to in (None, one.to) and has(one.content, content or {}):
-                return one.content
-        whom, what = f" to {to!r}" if to else "", f" with {dict(content)!r}" if content else ""
-        raise AssertionError(f"No notification was sent{whom}{what}. {all_sent(notifications)}")
-
-    def _name(self, job: str | Callable[..., Any]) -> str:
-        if isinstance(job, str):
-            return job
-        handlers = self._runner.handlers.values()
-        name = next((handler.name for handler in handlers if handler.function is job), None)
-        if name is None:
-            raise NotFound(f"{job!r} is no handler of this system's worker.")
-        return name
+        job = await self.jobs.get(id)
+        if job.state not in ("pending", "retrying"):
+            raise Refused(f"The job {id!r} is {job.state}; only one that waits is run.")
+        await self._runner.attempt(id, propagate=propagate)
+        return await self.jobs.get(id)
