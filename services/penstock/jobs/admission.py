@@ -57,6 +57,8 @@ class Admission:
         state, last = job.state, job.last
         if state is None or last is None or state.rules.unique_key is None:
             return True
+        if state.state not in ("pending", "retrying"):
+            return True
         other = await self._unique.claim(state, self._load)
         if other is None:
             return True

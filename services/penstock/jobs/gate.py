@@ -90,11 +90,6 @@ def opens(state: GateState | None, gate: Gate, now: datetime) -> datetime | None
     return max(now, state.moments[-gate.capacity] + timedelta(seconds=gate.per))
 
 
-def taking(gate: Gate, job: str) -> PlaceTaken:
-    """The event that gives the job a place; a rate remembers as many moments as it allows."""
-    return PlaceTaken(job=job, kept=gate.capacity if gate.per else 0)
-
-
 def decide(*_: object) -> NoReturn:
     """No command is for a gate."""
     raise TypeError("A gate has no commands.")

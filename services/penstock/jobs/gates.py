@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.contracts.envelope import Envelope, encode, wrap
 from penstock.contracts.errors import Conflict, Unavailable
-from penstock.contracts.gates import GateState, PlaceFreed
+from penstock.contracts.gates import GateState, PlaceFreed, PlaceTaken
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobDue
 from penstock.infra.bus import Bus
@@ -21,7 +21,7 @@ from penstock.infra.deciding.decider import Load
 from penstock.infra.event_log import EventLog, Recorded
 from penstock.infra.keyed_locks import KeyedLocks
 from penstock.infra.timers import Timers
-from penstock.jobs.gate import Event, Gate, evolve, opens, taking
+from penstock.jobs.gate import Event, Gate, evolve, opens
 
 TRIES = 30
 REMEMBERED = 5_000  # gates
@@ -65,7 +65,8 @@ class Gates:
                 if moment > now:
                     await self._wake(gate, moment, job)
                     return False
-                if await self._store(known, taking(gate, job.id), job, now):
+                kept = gate.capacity if gate.per else 0
+                if await self._store(known, PlaceTaken(job=job.id, kept=kept), job, now):
                     return True
                 fresh = True
         raise Unavailable(f"Others take the places of {gate.id!r} faster than this one can.")

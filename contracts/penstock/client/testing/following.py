@@ -25,7 +25,8 @@ from penstock.contracts.jobs import SERVICE, CancelJob, EnqueueJob
 from penstock.contracts.schedules import ScheduleState, TriggerSchedule
 from penstock.infra.sender import Cause
 from penstock.infra.settings import Settings
-from penstock.jobs.job import Offer, Wait, Withdraw, is_waiting, needs_settling, next_step
+from penstock.jobs.gate import is_gated
+from penstock.jobs.job import Offer, Wait, Withdraw, is_waiting, next_step
 from penstock.jobs.job_endings import EXPIRED, end_of_progress, unhandled
 
 GRACE = timedelta(seconds=Settings().unhandled_grace)
@@ -101,7 +102,7 @@ class Following:
 
     def started(self, id: str) -> None:
         """An attempt of a job has begun."""
-        if needs_settling(self._log.states[id]):
+        if is_gated(self._log.states[id].rules):
             self.job(id)
 
     def job(self, id: str) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from penstock.client.testing.log import MemoryLog
-from penstock.contracts.gates import GateState, PlaceFreed
+from penstock.contracts.gates import GateState, PlaceFreed, PlaceTaken
 from penstock.contracts.job_state import JobState
-from penstock.jobs.gate import Event, Gate, Weight, gates, is_gated, is_ready, keeps, opens, taking
+from penstock.jobs.gate import Event, Gate, Weight, gates, is_gated, is_ready, keeps, opens
 
 
 class MemoryGates:
@@ -70,7 +70,7 @@ class MemoryGates:
         if moment > now:
             self._wake(moment, gate.id)
             return False
-        self._store(gate.id, taking(gate, id), id)
+        self._store(gate.id, PlaceTaken(job=id, kept=gate.capacity if gate.per else 0), id)
         return True
 
     def _gates(self, id: str) -> list[Gate]:
