@@ -23,18 +23,17 @@ from penstock.client.session import caused_by
 from penstock.client.testing.absent import NotInMemory
 from penstock.client.testing.reports import MemoryReports
 from penstock.client.testing.session import MemorySession, others_turn
+from penstock.client.worker import outcomes
 from penstock.client.worker.context import JobContext
-from penstock.client.worker.decisions import End, Failure, after_failure
-from penstock.client.worker.described import described
+from penstock.client.worker.decisions import End
 from penstock.client.worker.handlers import Handler
 from penstock.client.worker.job_progress import end_progress
-from penstock.client.worker.outcomes import TIME_OVER, deadline_of, time_over
-from penstock.client.worker.policy import Dead
 from penstock.client.worker.station import Called, Escaped, in_thread
 from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobCancelled, JobCompleted, JobFailed, JobStarted
 from penstock.infra.sender import Cause
+from penstock.jobs.job import ready
 
 NAME = "testing"  # the worker's
 _present: ContextVar[MemoryAttempt | None] = ContextVar("penstock_attempt", default=None)
@@ -67,14 +66,15 @@ class MemoryAttempt:
 
     def __init__(self, around: Surroundings, handler: Handler, job: JobState, item: int) -> None:
         self._around = around
-        self._handler = handler
-        self._job = job
+        self._correlationid = job.correlationid
         self._item = item
+        self.handler = handler
+        self.ready = ready(job, item)
         self._log = around.session.logs["jobs"]
         self._head = 0
         self._reports: MemoryReports | None = None
         self.id = job.id
-        self.attempt = job.attempt + 1
+        self.attempt = self.ready.attempt
         self.deadline: datetime | None = None
         self.is_over_time = False
         self.error: BaseException | None = None
@@ -106,20 +106,28 @@ class MemoryAttempt:
             self.is_over_time = True
             raise asyncio.CancelledError("The time for it is over.")
 
+    def now(self) -> datetime:
+        """See `outcomes.Tried`."""
+        return self._around.now
+
+    def jitter(self) -> float:
+        """See `outcomes.Tried`."""
+        return self._around.jitter()
+
     def _is_ours(self) -> bool:
         return self._log.sequence(self.id) == self._head
 
     def _limit_time(self) -> None:
-        now, seconds = self._around.now, self._job.rules.timeout or self._handler.timeout
-        self.deadline = deadline_of(now, seconds, self._job.expires_at)
+        now, seconds = self._around.now, self.ready.timeout or self.handler.timeout
+        self.deadline = outcomes.deadline_of(now, seconds, self.ready.expires_at)
         self.is_over_time = self.deadline is not None and self.deadline <= now
 
     async def _called(self) -> End:
         try:
-            arguments = self._handler.arguments(msgspec.json.encode(self._job.payload))
+            arguments = self.handler.arguments(self.ready.payload)
         except InvalidMessage as error:
             self.error = error
-            return self._failed(Failure(described(error, trace=False), Dead(), cause="payload"))
+            return outcomes.unfit(self, error)
         if self.is_over_time:
             return self._timed_out()
         try:
@@ -135,10 +143,10 @@ class MemoryAttempt:
         return self._completed(value)
 
     async def _in_lane(self, arguments: dict[str, Any]) -> Any:
-        context = self._context() if self._handler.takes_context else None
-        if inspect.iscoroutinefunction(self._handler.function):
-            return await self._handler.call(arguments, context)
-        return await in_thread(self._run_in_thread, self._handler, arguments, context)
+        context = self._context() if self.handler.takes_context else None
+        if inspect.iscoroutinefunction(self.handler.function):
+            return await self.handler.call(arguments, context)
+        return await in_thread(self._run_in_thread, self.handler, arguments, context)
 
     async def _run_in_thread(self, called: Callable[[], Called]) -> Called:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
@@ -148,17 +156,17 @@ class MemoryAttempt:
         self._reports = MemoryReports(
             self,
             self._around.session,
-            self._handler.stages,
-            has_progress=self._job.progress,
+            self.handler.stages,
+            has_progress=self.ready.progress,
         )
         return JobContext(
             id=self.id,
-            name=self._job.name,
+            name=self.handler.name,
             attempt=self.attempt,
-            max_attempts=self._handler.policy.max_attempts or self._job.max_attempts,
-            correlationid=self._job.correlationid,
+            max_attempts=self.handler.policy.max_attempts or self.ready.max_attempts,
+            correlationid=self._correlationid,
             deadline=self.deadline,
-            checkpoint=self._job.checkpoint,
+            checkpoint=self.ready.checkpoint,
             ps=self._around.ps,
             loop=asyncio.get_running_loop(),
             is_stopped=lambda: self.is_over_time or not self._is_ours(),
@@ -168,7 +176,7 @@ class MemoryAttempt:
     # -- ending ------------------------------------------------------------------------------
 
     async def _ended(self, end: End) -> None:
-        has_progress = self._job.progress
+        has_progress = self.ready.progress
         if self._reports is not None:
             await others_turn()  # what a thread said before it ended
             self._reports.flush()
@@ -185,30 +193,18 @@ class MemoryAttempt:
             result = msgspec.json.decode(msgspec.json.encode(value))
         except Exception as error:  # noqa: BLE001 - a value that JSON cannot carry
             self.error = error
-            return self._failed(Failure(described(error, trace=False), Dead()))
+            return outcomes.unkept(self, error)
         return JobCompleted(attempt=self.attempt, result=result)
 
     def _raised(self, error: BaseException) -> End:
         if self.is_over_time:
             return self._timed_out()
         self.error = error
-        return self._failed(Failure(described(error), self._handler.policy.after(error)))
+        return outcomes.raised(self, error)
 
     def _timed_out(self) -> End:
-        self.error = error = TimeoutError(TIME_OVER)
-        expires_at, now = self._job.expires_at, self._around.now
-        return self._failed(time_over(error, self._handler.policy, expires_at, now))
-
-    def _failed(self, failure: Failure) -> End:
-        policy, job = self._handler.policy, self._job
-        return after_failure(
-            failure,
-            attempt=self.attempt,
-            max_attempts=policy.max_attempts or job.max_attempts,
-            backoff=policy.backoff or job.backoff,
-            now=self._around.now,
-            jitter=self._around.jitter(),
-        )
+        self.error = error = TimeoutError(outcomes.TIME_OVER)
+        return outcomes.timed_out(self, error)
 
 
 @contextmanager

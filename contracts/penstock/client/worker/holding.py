@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from penstock.client.worker.context import JobContext
@@ -109,6 +109,14 @@ class Holding:
     def told(self) -> Stop | None:
         """Why the handler is to end by now."""
         return self.stopped
+
+    def now(self) -> datetime:
+        """See `outcomes.Tried`."""
+        return datetime.now(UTC)
+
+    def jitter(self) -> float:
+        """See `outcomes.Tried`."""
+        return random.random()
 
     # -- beginning ---------------------------------------------------------------------------
 
