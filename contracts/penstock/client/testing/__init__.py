@@ -17,9 +17,11 @@ A fixture for pytest, and a test with it (`app.jobs` is the application's own mo
         await ps.advance(hours=1)
         assert await ps.jobs.result("w1") == "hello ada"
 
-Handlers run one after another, on the virtual clock, when the test says `run_until_idle()` or
-`advance()`; sync ones, and those of the process lane, in one thread. Time stands still in a handler
-but for `ps.sleep`: have the application's `sleep` replaced by it to see timeouts.
+Handlers run one after another, on the virtual clock, when the test says `run_until_idle()`,
+`advance()`, `drain_queue()` or `run_job()`, and at once by `perform()`; sync ones, and those of the
+process lane, in one thread. Of what can run at one time the highest priority always goes first.
+Time stands still in a handler but for `ps.sleep`: have the application's `sleep` replaced by it to
+see timeouts.
 """
 
 from penstock.client.testing.absent import NotInMemory
