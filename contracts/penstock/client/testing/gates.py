@@ -5,6 +5,8 @@ The order in which they are passed and filled is that of `penstock.jobs.admissio
 
 from __future__ import annotations
 
+import heapq
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 
@@ -12,6 +14,29 @@ from penstock.client.testing.log import MemoryLog
 from penstock.contracts.gates import GateState, PlaceFreed, PlaceTaken
 from penstock.contracts.job_state import JobState
 from penstock.jobs.gate import Event, Gate, Weight, gates, is_gated, is_ready, keeps, opens
+
+Turn = tuple[int, int]  # the highest priority goes first, then the oldest
+
+
+class _Line:
+    """The jobs that are `waiting` at one gate, by their turns."""
+
+    def __init__(self) -> None:
+        self.waiting: set[str] = set()
+        self._by_turn: list[tuple[Turn, str]] = []
+
+    def add(self, id: str, turn: Turn) -> None:
+        if id not in self.waiting:
+            self.waiting.add(id)
+            heapq.heappush(self._by_turn, (turn, id))
+
+    def take(self) -> str | None:
+        while self._by_turn:
+            _, id = heapq.heappop(self._by_turn)
+            if id in self.waiting:
+                self.waiting.remove(id)
+                return id
+        return None
 
 
 class MemoryGates:
@@ -28,15 +53,16 @@ class MemoryGates:
         self._clock = clock
         self._weight = weight
         self._wake = wake
-        self._waiting: dict[str, set[str]] = {}
+        self._lines: defaultdict[str, _Line] = defaultdict(_Line)
 
     def admits(self, id: str) -> bool:
         """Take the places that a ready job needs; whether it has them all now."""
         for gate in self._gates(id):
+            line = self._lines[gate.id]
             if not self._take(gate, id):
-                self._waiting.setdefault(gate.id, set()).add(id)
+                line.add(id, self._turn(id))
                 return False
-            self._waiting.get(gate.id, set()).discard(id)
+            line.waiting.discard(id)
         return True
 
     def freed_by(self, id: str) -> list[str]:
@@ -50,11 +76,11 @@ class MemoryGates:
 
     def fill(self, gate: str) -> list[str]:
         """Give the free places of a gate to those that wait; these, if they have all they need."""
-        admitted = list[str]()
-        for id in sorted(self._waiting.get(gate, ()), key=self._turn):
+        admitted, line = list[str](), self._lines[gate]
+        while (id := line.take()) is not None:
             if not is_ready(self._job(id), self._clock()):
-                self._waiting[gate].discard(id)
-            elif self.admits(id):
+                continue
+            if self.admits(id):
                 admitted.append(id)
             elif id not in self._holders(gate):
                 break  # there is no place left
@@ -81,7 +107,7 @@ class MemoryGates:
         state = self._log.states.get(gate)
         return state.holders if isinstance(state, GateState) else {}
 
-    def _turn(self, id: str) -> tuple[int, int]:
+    def _turn(self, id: str) -> Turn:
         return -self._job(id).priority, self._log.events[id][0].sequence
 
     def _job(self, id: str) -> JobState:
