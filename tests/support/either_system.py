@@ -130,6 +130,15 @@ class Running:
         """Each job at its end."""
         return [await self.over(id) for id in ids]
 
+    async def by_start(self, *ids: str) -> list[str]:
+        """The jobs, once they are over, in the order in which they began."""
+        await self.all_over(*ids)
+        begun: dict[int, str] = {}
+        for id in ids:
+            history = await self.ps.jobs.history(id)
+            begun |= {entry.sequence: id for entry in history if ".started." in entry.type}
+        return [begun[sequence] for sequence in sorted(begun)]
+
     async def workflow(self, id: str) -> WorkflowState:
         """The workflow at its end."""
         if isinstance(self.ps, TestSystem):

@@ -38,7 +38,7 @@ async def test_of_those_that_wait_the_highest_priority_goes_first(running: Runni
     for id, priority in (("low", 1), ("high", 9), ("later", 9)):
         await jobs.enqueue("greet", {"user": id}, id=id, priority=priority, limit="k")
     await jobs.cancel("first")
-    assert await _by_start(running, "low", "later", "high") == ["high", "later", "low"]
+    assert await running.by_start("low", "later", "high") == ["high", "later", "low"]
 
 
 async def test_no_more_jobs_than_its_rate_allows_begin_within_its_time(running: Running) -> None:
@@ -63,7 +63,7 @@ async def test_a_flood_of_one_tenant_lets_the_other_through(running: Running) ->
     why = await running.seen(lambda: jobs.why("a59"), lambda why: "tenant" in why.waits_for)
     assert f"{WINDOW} jobs of the tenant 'default/a' wait for a worker before it." in why.because
     await queues.resume("default")
-    order = await _by_start(running, *(f"a{n}" for n in range(60)), "b")
+    order = await running.by_start(*(f"a{n}" for n in range(60)), "b")
     assert order.index("b") < 50
 
 
@@ -134,13 +134,3 @@ async def test_a_scheduled_job_keeps_the_rules_it_is_put_with(running: Running) 
     await running.ps.queues.resume("default")
     ended = await running.all_over(*ids)
     assert [job.rules for job in ended] == [rules, rules]
-
-
-async def _by_start(running: Running, *ids: str) -> list[str]:
-    """The jobs, once they are over, in the order in which they began."""
-    await running.all_over(*ids)
-    begun: dict[int, str] = {}
-    for id in ids:
-        history = await running.ps.jobs.history(id)
-        begun |= {entry.sequence: id for entry in history if ".started." in entry.type}
-    return [begun[sequence] for sequence in sorted(begun)]

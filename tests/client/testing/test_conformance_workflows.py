@@ -35,8 +35,7 @@ async def test_a_chain_passes_each_result_on(running: Running) -> None:
     job = await running.ps.jobs.get("c.double")
     assert (job.tags, job.correlationid) == (("t",), started.correlationid)
     names = await event_names(running.ps, "workflow:c")
-    happened = ["started", *["step_started", "step_ended"] * 3, "completed"]
-    assert [name.removeprefix("workflow_") for name in names] == happened
+    assert (names[0], names[-1]) == ("workflow_started", "workflow_completed")
 
 
 async def test_a_group_joins_and_a_map_runs_over_a_list(running: Running) -> None:
@@ -61,9 +60,8 @@ async def test_a_step_waits_for_those_it_names(running: Running) -> None:
     ]
     await running.ps.workflows.start(steps, id="d")
     assert (await running.workflow("d")).state == "completed"
-    history = await running.ps.workflows.history("d")
-    begun = [entry.data["key"] for entry in history if "step_started" in entry.type]
-    assert (begun[0], sorted(begun[1:3]), begun[3]) == ("a", ["b", "c"], "sum")
+    order = await running.by_start("d.a", "d.b", "d.c", "d.sum")
+    assert (order[0], sorted(order[1:3]), order[3]) == ("d.a", ["d.b", "d.c"], "d.sum")
 
 
 async def test_a_failed_workflow_goes_on_from_its_failed_step(running: Running) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from penstock.client import Handlers, NotFound, Refused, TooLarge
 from penstock.client.testing import NotInMemory, TestSystem
+from penstock.contracts.lifecycle import ARCHIVE
+from penstock.contracts.search import DeleteDocument
 
 
 async def test_a_progress_is_made_updated_and_completed() -> None:
@@ -77,6 +79,8 @@ ELSEWHERE: dict[str, Callable[[TestSystem], Any]] = {
     "ps.changes.publish": lambda ps: ps.changes.publish,
     "'inbox'": lambda ps: ps.notifications.inbox("ada"),
     "'token'": lambda ps: ps.notifications.token("ada"),
+    "penstock.jobs.archive": lambda ps: ps.session.command(ARCHIVE["jobs"](before={}), id="a"),
+    "penstock.search.delete": lambda ps: ps.session.command(DeleteDocument(), id="d"),
     "ps.cache.look": lambda ps: ps.cache.why("k"),
     "the connection to NATS": lambda ps: ps.session.bus.publish,
 }

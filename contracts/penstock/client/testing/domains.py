@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from penstock.contracts.cache import InvalidateTag
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import StartupError
 from penstock.infra.deciding.decider import Context
 
 
 class Domain(msgspec.Struct, frozen=True):
-    """One service: what is decided about a command, and what an event makes of a state."""
+    """One service: what is decided about a command, and what an event makes of a state.
 
+    `commands` are those that are decided here and not in another way.
+    """
+
+    commands: tuple[type[msgspec.Struct], ...]
     decide: Callable[[Any, Any, Context], Sequence[msgspec.Struct]]
     evolve: Callable[[Any, Any, Envelope], Any]
 
@@ -34,9 +39,12 @@ def domains() -> Mapping[str, Domain]:
     from penstock.notifications import domain as notifications
     from penstock.progress import domain as progress
 
+    of_jobs = tuple(command for kind in jobs.KINDS for command in kind.commands)
     return {
-        "jobs": Domain(jobs.decide, jobs.evolve),
-        "progress": Domain(progress.decide, progress.evolve),
-        "notifications": Domain(notifications.decide, notifications.evolve),
-        "cache": Domain(cache.decide, cache.evolve),
+        "jobs": Domain(of_jobs, jobs.decide, jobs.evolve),
+        "progress": Domain(get_args(progress.Command), progress.decide, progress.evolve),
+        "notifications": Domain(
+            get_args(notifications.Command), notifications.decide, notifications.evolve
+        ),
+        "cache": Domain((InvalidateTag,), cache.decide, cache.evolve),
     }

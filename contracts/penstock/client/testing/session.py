@@ -149,10 +149,10 @@ class MemorySession(Session):
         return became(one.id, outcome, existed=existed)
 
     def _log_of(self, command: msgspec.Struct) -> MemoryLog:
-        service = type_of(type(command)).service
-        if service not in self.logs:
-            raise absent(f"{type(command).__name__} of {service}")
-        return self.logs[service]
+        log = self.logs.get(type_of(type(command)).service)
+        if log is None or not isinstance(command, log.domain.commands):
+            raise absent(str(type_of(type(command))))
+        return log
 
     def _envelope(self, data: msgspec.Struct, id: str, key: str, cause: Cause) -> Envelope:
         return wrap(
