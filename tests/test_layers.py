@@ -41,7 +41,7 @@ MAY_IMPORT = {
         "client",
         "infra",
         *(f"jobs.{part}" for part in (*PURE_JOBS, *READ_JOBS)),
-        "progress.views",
+        *(f"{service}.views" for service in ("progress", "notifications")),
         *(f"{service}.domain" for service in ("progress", "notifications", "cache")),
     },
     "demo": {"client", "demo"},

@@ -42,6 +42,20 @@ async def test_a_notification_is_asserted_by_a_part_of_it() -> None:
             await ps.notifications.send("ada", {"title": "x" * 40_000})
 
 
+async def test_an_inbox_tells_what_is_unread() -> None:
+    async with TestSystem(Handlers()) as ps:
+        for title in ("first", "second"):
+            await ps.notifications.send("ada", {"title": title}, id=title)
+        await ps.notifications.mark_read("ada", ["first"])
+        inbox = await ps.notifications.inbox("ada")
+        assert [(item.id, item.read == ps.now) for item in inbox.items] == [
+            ("second", False),
+            ("first", True),
+        ]
+        assert inbox.unread == 1
+        assert (await ps.notifications.inbox("bob")).items == ()
+
+
 async def test_a_notification_sent_twice_is_sent_once() -> None:
     async with TestSystem(Handlers()) as ps:
         first = await ps.notifications.send("ada", {"title": "Hello"}, id="n")
@@ -77,7 +91,6 @@ ELSEWHERE: dict[str, Callable[[TestSystem], Any]] = {
     "ps.search.search": lambda ps: ps.search.search,
     "ps.exports.export": lambda ps: ps.exports.export,
     "ps.changes.publish": lambda ps: ps.changes.publish,
-    "'inbox'": lambda ps: ps.notifications.inbox("ada"),
     "'token'": lambda ps: ps.notifications.token("ada"),
     "penstock.jobs.archive": lambda ps: ps.session.command(ARCHIVE["jobs"](before={}), id="a"),
     "penstock.search.delete": lambda ps: ps.session.command(DeleteDocument(), id="d"),

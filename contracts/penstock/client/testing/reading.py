@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,7 @@ from penstock.client.testing.absent import absent, stand_in
 from penstock.client.testing.log import MemoryLog
 from penstock.contracts.answers import Question
 from penstock.contracts.envelope import invalid
+from penstock.contracts.notifications import FeedState
 from penstock.contracts.progress import ProgressState
 from penstock.contracts.workers import WorkerSign
 from penstock.infra import clock
@@ -27,24 +28,27 @@ from penstock.infra.views.view import Folded, View
 from penstock.jobs import estimates, views, workers_view
 from penstock.jobs.domain import State
 from penstock.jobs.workers import Workers
+from penstock.notifications.views import INBOX_QUERY, InboxView
 from penstock.progress.views import QUERIES as OF_PROGRESS
 from penstock.progress.views import ProgressView
+
+
+class Asked(NamedTuple):
+    """A service's view, and what can be asked of it."""
+
+    view: View[Any]
+    state: type[Any] | UnionType
+    queries: Sequence[Query[Any]]
 
 
 class Reading:
     """The view of one log, in a database in `directory`."""
 
-    def __init__(
-        self,
-        log: MemoryLog,
-        view: View[Any],
-        state: type[Any] | UnionType,
-        queries: Sequence[Query[Any]],
-        directory: Path,
-    ) -> None:
+    def __init__(self, log: MemoryLog, asked: Asked, directory: Path) -> None:
         self._log = log
-        self._model: ReadModel[Any] = ReadModel(directory / f"{log.service}.sqlite", view, state)
-        self._queries = {query.name: query for query in queries}
+        path = directory / f"{log.service}.sqlite"
+        self._model: ReadModel[Any] = ReadModel(path, asked.view, asked.state)
+        self._queries = {query.name: query for query in asked.queries}
         self._folded = 0
 
     def answer(self, name: str, question: Question, now: datetime) -> Any:
@@ -76,31 +80,33 @@ class Readings:
         clock: Callable[[], datetime],
         sign: Callable[[], WorkerSign],
     ) -> None:
+        self._logs = logs
         self._clock = clock
         self._sign = sign
-        self._workers = Workers(
-            stand_in("the connection to NATS"), clock=lambda: clock().timestamp()
-        )
+        bus = stand_in("the connection to NATS")
+        self._workers = Workers(bus, clock=lambda: clock().timestamp())
         of_workers = [*workers_view.queries(self._workers), *estimates.queries(self._workers)]
-        self._directory = tempfile.TemporaryDirectory(prefix="penstock-testing-")
-        path = Path(self._directory.name)
-        self._of = {
-            "jobs": Reading(
-                logs["jobs"], views.JobsView(), State, [*views.QUERIES, *of_workers], path
-            ),
-            "progress": Reading(logs["progress"], ProgressView(), ProgressState, OF_PROGRESS, path),
+        self._asked = {
+            "jobs": Asked(views.JobsView(), State, [*views.QUERIES, *of_workers]),
+            "progress": Asked(ProgressView(), ProgressState, OF_PROGRESS),
+            "notifications": Asked(InboxView(), FeedState, [INBOX_QUERY]),
         }
+        self._directory = tempfile.TemporaryDirectory(prefix="penstock-testing-")
+        self._opened: dict[str, Reading] = {}
 
     def answer(self, service: str, name: str, question: Question) -> Any:
         """What is found now. Raises as the query does, and NotInMemory."""
-        if service not in self._of:
+        if service not in self._asked:
             raise absent(f"the question {name!r} to {service}")
+        if service not in self._opened:
+            directory = Path(self._directory.name)
+            self._opened[service] = Reading(self._logs[service], self._asked[service], directory)
         self._workers.hear(self._sign())
-        return self._of[service].answer(name, question, self._clock())
+        return self._opened[service].answer(name, question, self._clock())
 
     def close(self) -> None:
         """Remove what was written for the answers."""
-        for one in self._of.values():
+        for one in self._opened.values():
             one.close()
         self._directory.cleanup()
 

@@ -33,8 +33,8 @@ class TestSystem(Assertions, Penstock):
 
     Of a `Worker` the jobs of its own queues are run, of plain `Handlers` all. There are `ps.jobs`,
     `ps.queues`, `ps.schedules`, `ps.workflows`, `ps.progress`, `ps.cache`, and `ps.notifications`
-    for sending; what is not there raises NotInMemory. Raises StartupError where cronsim is not
-    installed.
+    but for listening; what is not there raises NotInMemory. Raises StartupError where cronsim is
+    not installed.
     """
 
     __test__ = False  # no class of tests for pytest
