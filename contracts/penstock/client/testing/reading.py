@@ -5,13 +5,13 @@ A view folds what happened when it is first asked, and after that what happened 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple
 
+import apsw
 import msgspec
 
 from penstock.client.testing.absent import absent, stand_in
@@ -41,13 +41,21 @@ class Asked(NamedTuple):
     queries: Sequence[Query[Any]]
 
 
-class Reading:
-    """The view of one log, in a database in `directory`."""
+class InMemory(ReadModel[Any]):
+    """A read model without a file; only its writer can ask it."""
 
-    def __init__(self, log: MemoryLog, asked: Asked, directory: Path) -> None:
+    def _make(self) -> apsw.Connection:
+        db = apsw.Connection(":memory:")
+        db.execute(self._schema)
+        return db
+
+
+class Reading:
+    """The view of one log."""
+
+    def __init__(self, log: MemoryLog, asked: Asked) -> None:
         self._log = log
-        path = directory / f"{log.service}.sqlite"
-        self._model: ReadModel[Any] = ReadModel(path, asked.view, asked.state)
+        self._model = InMemory(Path(), asked.view, asked.state, whole=False)
         self._queries = {query.name: query for query in asked.queries}
         self._folded = 0
 
@@ -85,13 +93,16 @@ class Readings:
         self._sign = sign
         bus = stand_in("the connection to NATS")
         self._workers = Workers(bus, clock=lambda: clock().timestamp())
-        of_workers = [*workers_view.queries(self._workers), *estimates.queries(self._workers)]
+        of_workers: list[Query[Any]] = [
+            *workers_view.queries(self._workers),
+            *estimates.queries(self._workers),
+        ]
+        self._of_workers = {query.name for query in of_workers}
         self._asked = {
             "jobs": Asked(views.JobsView(), State, [*views.QUERIES, *of_workers]),
             "progress": Asked(ProgressView(), ProgressState, OF_PROGRESS),
             "notifications": Asked(InboxView(), FeedState, [INBOX_QUERY]),
         }
-        self._directory = tempfile.TemporaryDirectory(prefix="penstock-testing-")
         self._opened: dict[str, Reading] = {}
 
     def answer(self, service: str, name: str, question: Question) -> Any:
@@ -99,16 +110,15 @@ class Readings:
         if service not in self._asked:
             raise absent(f"the question {name!r} to {service}")
         if service not in self._opened:
-            directory = Path(self._directory.name)
-            self._opened[service] = Reading(self._logs[service], self._asked[service], directory)
-        self._workers.hear(self._sign())
+            self._opened[service] = Reading(self._logs[service], self._asked[service])
+        if name in self._of_workers:
+            self._workers.hear(self._sign())
         return self._opened[service].answer(name, question, self._clock())
 
     def close(self) -> None:
-        """Remove what was written for the answers."""
+        """Close the databases."""
         for one in self._opened.values():
             one.close()
-        self._directory.cleanup()
 
 
 def _checked(query: Query[Any], question: Question) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import UnionType
@@ -67,7 +68,7 @@ class ReadModel(Generic[S]):
         self.path = path
         self.view = view
         self._schema = FRAME_SCHEMA + view.schema
-        self._stamp = stamp_for(view, state, salt)
+        self._stamp = partial(stamp_for, view, state, salt)  # costs some, and few need it
         self.decode: Callable[[bytes], S] = msgspec.json.Decoder(state).decode
         self._encode = msgspec.json.Encoder().encode
         self._states: OrderedDict[str, S] = OrderedDict()
@@ -252,14 +253,14 @@ class ReadModel(Generic[S]):
     def stamp(self) -> None:
         """Make this the view at the next start, whatever happens to the machine from here on."""
         self._db.execute("PRAGMA synchronous = FULL")
-        put_stamp(self._db, self._stamp)
+        put_stamp(self._db, self._stamp())
         self._db.execute("PRAGMA synchronous = NORMAL")
 
     def _open_or_remake(self) -> apsw.Connection:
-        if stamp_of(self.path) == self._stamp:
+        if stamp_of(self.path) == self._stamp():
             return connect(self.path)
         db = self._make()
-        put_stamp(db, self._stamp)
+        put_stamp(db, self._stamp())
         return db
 
     def _make(self) -> apsw.Connection:
