@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.client import Handlers, JobContext, NotFound, Refused, Snooze, Worker
+from penstock.client import Duplicate, Handlers, JobContext, NotFound, Rate, Refused, Snooze, Worker
 from penstock.client.testing import Ran, TestSystem, ran
 from penstock.contracts.jobs import Backoff
 
@@ -73,6 +73,16 @@ async def test_a_queue_is_drained_of_retries_too_and_not_of_what_nobody_can_do()
         assert await ps.drain_queue(with_delayed=True) == all_ran
 
 
+async def test_a_queue_is_drained_of_what_a_rate_lets_through_later() -> None:
+    async with TestSystem(handlers()) as ps:
+        before = ps.now
+        for _ in range(3):
+            await ps.jobs.enqueue("fine", rate=Rate(key="k", at_most=1, per=60))
+        assert await ps.drain_queue() == Ran(completed=1)
+        assert await ps.drain_queue(with_delayed=True) == Ran(completed=2)
+        assert (ps.now - before).total_seconds() == 120
+
+
 async def test_nothing_is_run_of_a_paused_queue_nor_of_one_that_is_not_the_workers() -> None:
     worker = Worker("memory", queues=["mail", "media"])
     worker.include(handlers())
@@ -123,6 +133,11 @@ async def test_a_job_that_is_performed_can_have_its_options() -> None:
     async with TestSystem(handlers()) as ps:
         assert await ps.perform("fine") is False
         assert await ps.perform("fine", max_attempts=1) is True
+        await ps.jobs.enqueue("fine", unique_key="k")
+        with pytest.raises(Duplicate):
+            await ps.perform("fine", unique_key="k")
+        assert await ps.perform("fine", id="own") is False
+        assert len(ps.enqueued()) == 1
 
 
 async def test_what_has_no_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -44,6 +44,10 @@ class Agenda:
         if self._due and self._due[0].at <= end:
             return heapq.heappop(self._due)
         return None
+
+    def times(self, ids: Collection[str]) -> list[datetime]:
+        """When any of these aggregates is to be looked at."""
+        return [due.at for due in self._due if due.id in ids]
 
     def put_back(self, dues: Iterable[Due]) -> None:
         """Have what was taken come after all, in its former place."""

@@ -25,7 +25,7 @@ from penstock.contracts.jobs import SERVICE, CancelJob, EnqueueJob
 from penstock.contracts.schedules import ScheduleState, TriggerSchedule
 from penstock.infra.sender import Cause
 from penstock.infra.settings import Settings
-from penstock.jobs.gate import is_gated
+from penstock.jobs.gate import gates, is_gated
 from penstock.jobs.job import Offer, Wait, Withdraw, is_waiting, next_step
 from penstock.jobs.job_endings import EXPIRED, end_of_progress, unhandled
 
@@ -61,13 +61,15 @@ class Following:
     def times(self, queue: str) -> list[datetime]:
         """The moments to come that jobs of a queue wait for, of those that have handlers."""
         now = self._session.clock()
-        return [
-            job.run_at
+        jobs = [
+            job
             for job in self._log.states.values()
             if isinstance(job, JobState)
             and (job.queue == queue and job.name in self._handled and is_waiting(job))
-            and (job.run_at is not None and job.run_at > now)
         ]
+        at_gates = {gate.id for job in jobs for gate in gates(job)}
+        times = [job.run_at for job in jobs if job.run_at] + self._agenda.times(at_gates)
+        return [time for time in times if time > now]
 
     # -- what happened -----------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Collection
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -25,7 +25,7 @@ from penstock.client.worker.signs import about
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import NotFound, PenstockError
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import SERVICE, EnqueueJob
+from penstock.contracts.jobs import SERVICE, CancelJob, EnqueueJob
 from penstock.contracts.workers import HandlerInfo, WorkerSign
 
 
@@ -137,6 +137,16 @@ class Runner:
         if propagate and attempt.error is not None:
             raise attempt.error
         return attempt
+
+    async def perform(self, id: str) -> Any:
+        """What the handler of a job returns, which is run once only. Raises what it raises."""
+        attempt = await self.attempt(id)
+        job: JobState = self._log.states[id]
+        if not job.is_over:
+            self.session.carry_out(CancelJob(reason="It was performed once."), id)
+        if attempt.error is not None:
+            raise attempt.error
+        return job.result
 
     def started(self, id: str) -> None:
         """An attempt of a job has begun."""

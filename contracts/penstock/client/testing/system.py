@@ -24,7 +24,6 @@ from penstock.client.worker.registry import Handlers
 from penstock.client.workflows import Workflows
 from penstock.contracts.errors import Refused
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import CancelJob
 
 
 class TestSystem(Assertions, Penstock):
@@ -133,15 +132,9 @@ class TestSystem(Assertions, Penstock):
         """
         name = self._runner.handler(self._name(name)).name
         id = f"performed-{len(self._performed) + 1}"
-        self._performed.add(id)
-        await self.jobs.enqueue(name, payload, **{"id": id, **options})
-        attempt = await self._runner.attempt(id)
-        job = await self.jobs.get(id)
-        if not job.is_over:
-            self._runner.session.carry_out(CancelJob(reason="It was performed once."), id)
-        if attempt.error is not None:
-            raise attempt.error
-        return job.result
+        usual = {"id": id, "on_duplicate": "raise"}
+        self._performed.add((await self.jobs.enqueue(name, payload, **{**usual, **options})).id)
+        return await self._runner.perform(options.get("id", id))
 
     async def run_job(self, id: str, *, propagate: bool = False) -> JobState:
         """Run one attempt of an enqueued job now, whatever it waits for; its state behind that.
