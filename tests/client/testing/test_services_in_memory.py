@@ -91,6 +91,7 @@ ELSEWHERE: dict[str, Callable[[TestSystem], Any]] = {
     "ps.search.search": lambda ps: ps.search.search,
     "ps.exports.export": lambda ps: ps.exports.export,
     "ps.changes.publish": lambda ps: ps.changes.publish,
+    "ps.notifications.listen": lambda ps: anext(ps.notifications.listen("ada")),
     "'token'": lambda ps: ps.notifications.token("ada"),
     "penstock.jobs.archive": lambda ps: ps.session.command(ARCHIVE["jobs"](before={}), id="a"),
     "penstock.search.delete": lambda ps: ps.session.command(DeleteDocument(), id="d"),

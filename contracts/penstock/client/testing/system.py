@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from penstock.client.jobs import Jobs
-from penstock.client.notifications import Notifications
 from penstock.client.penstock import Penstock
 from penstock.client.progress import Progress
 from penstock.client.queues import Queues
@@ -18,6 +17,7 @@ from penstock.client.schedules import Schedules
 from penstock.client.testing.absent import stand_in
 from penstock.client.testing.assertions import Assertions
 from penstock.client.testing.cache import MemoryCache
+from penstock.client.testing.notifications import MemoryNotifications
 from penstock.client.testing.ran import Ran
 from penstock.client.testing.runner import Runner
 from penstock.client.worker.registry import Handlers
@@ -60,7 +60,7 @@ class TestSystem(Assertions, Penstock):
         self.queues = Queues(session)
         self.schedules = Schedules(session)
         self.progress = Progress(session)
-        self.notifications = Notifications(session, None)
+        self.notifications = MemoryNotifications(session, None)
         self.cache = MemoryCache(session)
         self.workflows = Workflows(session)
         self.search = stand_in("ps.search")
