@@ -19,7 +19,8 @@ A fixture for pytest, and a test with it (`app.jobs` is the application's own mo
 
 Handlers run one after another, on the virtual clock, when the test says `run_until_idle()`,
 `advance()`, `drain_queue()` or `run_job()`, and at once by `perform()`; sync ones, and those of the
-process lane, in one thread. Of what can run at one time the highest priority always goes first.
+process lane, in one thread. Of what can run at one time the highest priority always goes first,
+and jobs that came at one time are listed by their ids.
 Time stands still in a handler but for `ps.sleep`: have the application's `sleep` replaced by it to
 see timeouts.
 """
