@@ -46,9 +46,9 @@ async def test_no_more_jobs_than_its_rate_allows_begin_within_its_time(running: 
     for id in "abcde":
         await running.ps.jobs.enqueue("greet", {"user": id}, id=id, rate=rate)
     ended = await running.all_over(*"abcde")
-    started = sorted(job.started.timestamp() for job in ended if job.started)
-    # The moments that count are when jobs are let through, a little before they begin.
-    assert all(later - two > 0.3 for two, later in zip(started, started[2:], strict=False))
+    first = min(job.created for job in ended)
+    started = sorted((job.started - first).total_seconds() for job in ended if job.started)
+    assert len(started) == 5 and started[2] >= 0.4 and started[4] >= 0.8
 
 
 async def test_a_flood_of_one_tenant_lets_the_other_through(running: Running) -> None:
@@ -102,15 +102,15 @@ async def test_a_unique_key_is_its_jobs_until_that_is_over(running: Running) -> 
 
 async def test_a_unique_key_for_a_period_outlasts_its_job(running: Running) -> None:
     jobs = running.ps.jobs
-    first = await jobs.enqueue("greet", {"user": "ada"}, delay=9, unique_key="u", unique_for=2)
+    first = await jobs.enqueue("greet", {"user": "ada"}, delay=9, unique_key="u", unique_for=3)
     await jobs.cancel(first.id)
 
     async def again() -> JobState:
-        return await jobs.enqueue("greet", {"user": "bob"}, unique_key="u", unique_for=2)
+        return await jobs.enqueue("greet", {"user": "bob"}, unique_key="u", unique_for=3)
 
     assert (await again()).id == first.id
     second = await running.seen(again, lambda job: job.id != first.id)
-    assert (second.created - first.created).total_seconds() >= 1.9
+    assert (second.created - first.created).total_seconds() >= 2.9
 
 
 async def test_a_job_that_is_redriven_after_it_lost_its_key_is_cancelled(running: Running) -> None:
