@@ -80,6 +80,7 @@ from penstock.contracts.subjects import SERVICES, token
 from penstock.contracts.workflows import (
     AdvanceWorkflow,
     CancelWorkflow,
+    JobEnded,
     RestartWorkflow,
     StartWorkflow,
 )
@@ -131,6 +132,21 @@ erase = {service: ERASE[service](reason="asked for") for service in SERVICES}
 
 two = StartWorkflow(steps=(Stage(key="a", name="a"), Stage(key="b", name="b", after=("a",))))
 lost = AdvanceWorkflow(job="ID.a", how="failed", error="boom")
+wide = StartWorkflow(
+    steps=(
+        *(Stage(key=f"s{n}", name="s") for n in range(3)),
+        Stage(key="each", name="each", each=(1, 2, 3), payload={"x": {"$item": True}}),
+        Stage(key="last", name="last", after=("s0", "s1", "s2", "each")),
+    ),
+)
+ends = AdvanceWorkflow(
+    job="ID.each.0",
+    how="completed",
+    more=tuple(
+        JobEnded(job=f"ID.{job}", how="completed")
+        for job in ("each.1", "each.2", "s0", "s1", "s2", "s2")
+    ),
+)
 
 Step = tuple[str, msgspec.Struct]  # the aggregate, ID standing for the run's own, and a command
 CASES: dict[str, list[Step]] = {
@@ -181,6 +197,8 @@ CASES: dict[str, list[Step]] = {
         ("workflow:ID", two),
         ("workflow:ID", msgspec.structs.replace(lost, how="completed")),
     ],
+    "start a workflow of many jobs": [("workflow:ID", wide)],
+    "end many jobs of a workflow": [("workflow:ID", wide), ("workflow:ID", ends)],
     "fail a step": [("workflow:ID", two), ("workflow:ID", lost)],
     "cancel a workflow": [("workflow:ID", two), ("workflow:ID", CancelWorkflow())],
     "restart a workflow": [

@@ -12,15 +12,24 @@ from hypothesis import strategies as st
 
 from penstock.contracts.envelope import wrap
 from penstock.contracts.errors import InvalidMessage, NotFound, Refused, TooLarge
-from penstock.contracts.workflow_state import WorkflowState, dependencies, job_id, place_of
+from penstock.contracts.workflow_state import (
+    WorkflowState,
+    dependencies,
+    job_id,
+    place_of,
+    told_together,
+)
 from penstock.contracts.workflows import (
     AdvanceWorkflow,
     CancelWorkflow,
+    End,
     JobEnded,
     RestartWorkflow,
     StartWorkflow,
     Step,
     StepEnded,
+    StepsEnded,
+    StepsStarted,
     StepStarted,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -70,8 +79,7 @@ def test_a_workflow_starts_the_steps_that_wait_for_nothing() -> None:
     steps = (step("a"), step("b", "a"), step("c"))
     assert Given(*steps).begun == [
         WorkflowStarted(steps=steps),
-        StepStarted(key="a"),
-        StepStarted(key="c"),
+        StepsStarted(steps=(StepStarted(key="a"), StepStarted(key="c"))),
     ]
 
 
@@ -89,16 +97,26 @@ def test_an_end_that_is_told_twice_or_of_a_job_of_another_counts_once() -> None:
     assert workflow.when(AdvanceWorkflow(job="other.b", how="failed")) == []
 
 
-def test_ends_that_are_told_together_count_as_one_after_the_other() -> None:
+def test_ends_that_are_told_together_are_one_event_and_each_counts_once() -> None:
     workflow = Given(step("a", each=(1, 2)), step("b", "a"))
-    more = tuple(JobEnded(job=f"w.{job}", how="completed") for job in ("a.1", "a.0", "b"))
+    more = tuple(JobEnded(job=f"w.{job}", how="completed") for job in ("a.1", "a.0", "x"))
+    ended = [StepEnded(key="a", index=index, how="completed") for index in (0, 1)]
     assert workflow.ends("a.0", more=more) == [
-        StepEnded(key="a", index=0, how="completed"),
-        StepEnded(key="a", index=1, how="completed"),
+        StepsEnded(ends=tuple(ended)),
         StepStarted(key="b"),
-        StepEnded(key="b", how="completed"),
-        WorkflowCompleted(),
     ]
+    assert workflow.ends("a.0", more=more) == []
+
+
+def test_failures_that_are_told_together_skip_what_waits_for_any_of_them() -> None:
+    steps = (step("a"), step("b"), step("c", "a"), step("d", "b"), step("e", "c", "d"), step("f"))
+    workflow = Given(*steps, on_failure="continue")
+    more = (JobEnded(job="w.b", how="cancelled"), JobEnded(job="w.f", how="completed"))
+    assert workflow.ends("a", "failed", error="boom", more=more)[1:] == [
+        WorkflowFailed(failed=("a", "b"))
+    ]
+    stand = {"a": "failed", "b": "failed", "c": "skipped", "d": "skipped", "e": "skipped"}
+    assert workflow.stand() == {**stand, "f": "completed"}
 
 
 def test_a_mapped_step_has_a_job_for_each_element_that_was_returned() -> None:
@@ -202,8 +220,8 @@ def test_a_workflow_without_steps_is_refused() -> None:
 
 
 def test_too_many_steps_or_elements_are_refused() -> None:
-    with pytest.raises(TooLarge, match="801 steps"):
-        Given(*(step(f"s{n}") for n in range(801)))
+    with pytest.raises(TooLarge, match="2001 steps"):
+        Given(*(step(f"s{n}") for n in range(2_001)))
     with pytest.raises(TooLarge, match="10001 elements"):
         Given(step("a", each=(1,) * 10_001))
 
@@ -249,10 +267,12 @@ def test_every_step_runs_after_all_it_depends_on_ends_and_never_runs_twice(
     while workflow.state and not workflow.state.is_over:
         under_way = running(workflow.state)
         assert under_way, "nothing runs and nothing ends"
-        job = data.draw(st.sampled_from(sorted(under_way)))
-        assert job not in seen
-        seen.add(job)
-        workflow.ends(job, data.draw(st.sampled_from(["completed", "completed", "failed"])))
+        ended = data.draw(st.sets(st.sampled_from(sorted(under_way)), min_size=1, max_size=3))
+        assert seen.isdisjoint(ended)
+        seen |= ended
+        hows: st.SearchStrategy[End] = st.sampled_from(["completed", "completed", "failed"])
+        told = [JobEnded(job=f"w.{job}", how=data.draw(hows)) for job in sorted(ended)]
+        workflow.when(told_together(told))
     assert set(workflow.stand().values()) <= {"completed", "failed", "skipped", "cancelled"}
 
 

@@ -12,12 +12,13 @@ import pytest
 
 from penstock.client import Item, Penstock, Worker, step
 from penstock.contracts.envelope import wrap
+from penstock.contracts.jobs_bulk import EnqueueJobs
 from penstock.contracts.workflows import StepStarted, WorkflowStarted
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.host import Host
-from penstock.infra.objects import Objects
 from penstock.infra.restored import marks
 from penstock.infra.testing import running_system
+from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.service import build
 from penstock.jobs.workflow_effects import WorkflowEffects
 from penstock.jobs.workflow_recovery import StandingStill, WorkflowRecovery
@@ -49,8 +50,10 @@ def standing_still(system: Host) -> StandingStill:
     """What looks for workflows, without any patience."""
     [jobs] = system.services
     load, handle = jobs.decider.load, jobs.decider.handle
-    results = StepResults(Objects(jobs.bus), load)
-    effects = WorkflowEffects(jobs.bus, results, load, handle)
+    results = StepResults(jobs.bus)
+    bulk = jobs.own[EnqueueJobs]
+    assert isinstance(bulk, BulkEnqueue)
+    effects = WorkflowEffects(jobs.bus, results, load, handle, bulk.enqueue)
     recovery = WorkflowRecovery(effects, Telling(jobs.bus, results), load, handle)
     return StandingStill(lambda: jobs.model, recovery, late=0.0)
 

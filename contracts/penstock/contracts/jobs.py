@@ -304,6 +304,7 @@ class JobReady(Message, frozen=True, kw_only=True):
     Goes to the workers and is never stored among the events. `sequence` is the job's last event's:
     whoever starts the job appends after it, so that only one can. With `settle` somebody waits for
     its start and end: who starts or ends the job sends SettleJob before the item is acknowledged.
+    Without it, but with a `workflow`, who ends the job sends that AdvanceWorkflow instead.
     """
 
     name: str
@@ -318,6 +319,7 @@ class JobReady(Message, frozen=True, kw_only=True):
     expires_at: Time | None = None
     checkpoint: Any = None
     settle: bool = False
+    workflow: str | None = None
     progress: bool = False
 
 

@@ -5,17 +5,21 @@ Keeps no results: those are in the jobs.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from penstock.contracts.answers import Question
 from penstock.contracts.envelope import Time
-from penstock.contracts.workflows import PREFIX, OnFailure, Step
+from penstock.contracts.workflows import PREFIX, AdvanceWorkflow, JobEnded, OnFailure, Step
 
 State = Literal["processing", "completed", "failed", "cancelled"]
 StepState = Literal["waiting", "processing", "completed", "failed", "cancelled", "skipped"]
 FINAL = ("completed", "failed", "cancelled")
+MOST_ENDS = 300  # that one command tells of
+LONGEST_ERROR = 400  # characters; so many of the longest fit into one command
 
 UNDER_WAY, COMPLETED, FAILED, CANCELLED, IGNORED = ".cfxi"
 
@@ -116,9 +120,24 @@ def place_of(workflow: str, job: str) -> tuple[str, int, int] | None:
     return key, int(index or 0), int(generation or 0)
 
 
-def is_mapped(workflow: str, job: str) -> bool:
-    """Whether the id is of one of the many jobs of a step with `each`."""
-    return "." in job.removeprefix(f"{workflow.removeprefix(PREFIX)}.")
+def told_together(ends: Sequence[JobEnded]) -> AdvanceWorkflow:
+    """The command that tells a workflow of up to MOST_ENDS ends."""
+    first, *more = ends
+    return AdvanceWorkflow(
+        job=first.job, how=first.how, size=first.size, error=first.error, more=tuple(more)
+    )
+
+
+def advance_id(causes: Sequence[str]) -> str:
+    """The id of the command that tells of the ends that these are the ids of.
+
+    Another one for other ends: told again, they may be together with others.
+    """
+    first, *others = causes
+    if not others:
+        return f"{first}:advance"
+    key = hashlib.blake2b("\0".join(others).encode(), digest_size=16).hexdigest()
+    return f"{first}:advance:{key}"
 
 
 def dependencies(step: Step) -> set[str]:

@@ -22,7 +22,7 @@ from penstock.contracts.jobs import (
 )
 
 PREFIX = "workflow:"
-MAX_STEPS = 800  # all may begin at once, and an append holds 1000 events
+MAX_STEPS = 2_000
 MAX_ELEMENTS = 10_000  # of the list that one step is mapped over
 
 StepKey = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
@@ -84,7 +84,8 @@ class JobEnded(Message, frozen=True, kw_only=True):
 class AdvanceWorkflow(Message, frozen=True, kw_only=True):
     """One of its jobs is over, or could not be enqueued. `size` is the length of a list returned.
 
-    `more` are others that ended at about the same time. The jobs service sends this to itself.
+    `more` are others that ended at about the same time. The jobs service sends this to itself, and
+    workers send it about the jobs that they end.
     """
 
     job: str
@@ -135,6 +136,20 @@ class StepEnded(Message, frozen=True, kw_only=True):
     how: End
     size: int | None = None
     error: str | None = None
+
+
+@event(SERVICE, "workflow_steps_started")
+class StepsStarted(Message, frozen=True, kw_only=True):
+    """The jobs of several steps are to be enqueued."""
+
+    steps: tuple[StepStarted, ...]
+
+
+@event(SERVICE, "workflow_steps_ended")
+class StepsEnded(Message, frozen=True, kw_only=True):
+    """Several jobs, of one step or of more, are over."""
+
+    ends: tuple[StepEnded, ...]
 
 
 @event(SERVICE, "workflow_completed")

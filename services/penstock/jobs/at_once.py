@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable
 AT_ONCE = 64
 
 
-async def each(numbers: Iterable[int], do: Callable[[int], Awaitable[None]]) -> None:
+async def each(
+    numbers: Iterable[int], do: Callable[[int], Awaitable[None]], at_once: int = AT_ONCE
+) -> None:
     """Do it for every number, some at a time. Raises the first error, with the rest given up."""
     waiting = iter(numbers)
 
@@ -16,7 +18,7 @@ async def each(numbers: Iterable[int], do: Callable[[int], Awaitable[None]]) -> 
         for number in waiting:
             await do(number)
 
-    workers = [asyncio.create_task(work()) for _ in range(AT_ONCE)]
+    workers = [asyncio.create_task(work()) for _ in range(at_once)]
     try:
         await asyncio.gather(*workers)
     finally:

@@ -19,7 +19,7 @@ from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, encode, invalid, type_of, wrap
 from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import SERVICE, EnqueueJob, Rules
+from penstock.contracts.jobs import SERVICE, EnqueueJob, Origin, Rules
 from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs
 from penstock.contracts.subjects import EXPECTED, token
 from penstock.infra.bus import Bus, Message, StreamError
@@ -48,8 +48,8 @@ _ENQUEUE = str(type_of(EnqueueJob))
 _USUAL = Rules()
 
 
-class _Item(msgspec.Struct):
-    """One job of a command: the command that it would be by itself, and what became of it."""
+class Item(msgspec.Struct):
+    """One job of many: the command that it would be by itself, and what became of it."""
 
     command: Envelope
     data: EnqueueJob
@@ -79,16 +79,21 @@ class BulkEnqueue:
         """Enqueue them all. Raises Unavailable: some may be enqueued then, and none of them is
         enqueued twice when the command comes again.
         """
+        jobs = [_item(command, raw, index) for index, raw in enumerate(data.jobs)]
+        await self.enqueue([job for job in jobs if isinstance(job, Item)], command)
+        became = [job.enqueued if isinstance(job, Item) else job for job in jobs]
+        return _outcome(command, [one for one in became if one is not None])
+
+    async def enqueue(self, items: Sequence[Item], command: Envelope) -> None:
+        """Enqueue up to 500 jobs, which `command` caused; each `enqueued` tells what became of it,
+        and `state` how the job stands. Raises as a call does.
+        """
         async with self._slots:
-            jobs = [_item(command, raw, index) for index, raw in enumerate(data.jobs)]
-            items = [job for job in jobs if isinstance(job, _Item)]
             await self._decide(_first_of_each([i for i in items if _is_plain(i.data)]))
             await self._store([item for item in items if item.event], command)
             await self._each_by_itself([item for item in items if item.enqueued is None])
-        became = [job.enqueued if isinstance(job, _Item) else job for job in jobs]
-        return _outcome(command, [one for one in became if one is not None])
 
-    async def _decide(self, items: Sequence[_Item]) -> None:
+    async def _decide(self, items: Sequence[Item]) -> None:
         now = datetime.now(UTC)
         for item in items:
             try:
@@ -107,7 +112,7 @@ class BulkEnqueue:
 
     # -- all in one --------------------------------------------------------------------------
 
-    async def _store(self, items: Sequence[_Item], command: Envelope) -> None:
+    async def _store(self, items: Sequence[Item], command: Envelope) -> None:
         """Store and offer those of which nothing is stored yet."""
         while items:
             try:
@@ -126,12 +131,12 @@ class BulkEnqueue:
                     item.enqueued = Enqueued(id=job.id, sequence=job.sequence)
                 return
 
-    def _message(self, item: _Item) -> Message:
+    def _message(self, item: Item) -> Message:
         assert item.event
         subject = self._bus.subjects.event(SERVICE, item.command.subject)
         return subject, encode(item.event), {EXPECTED: "0"}
 
-    async def _new_among(self, items: Sequence[_Item]) -> list[_Item]:
+    async def _new_among(self, items: Sequence[Item]) -> list[Item]:
         """Those of which nothing is stored. Raises Unavailable if that is so of all of them."""
         by_subject = {self._bus.subjects.event(SERVICE, i.command.subject): i for i in items}
         request = {"multi_last": list(by_subject)}
@@ -144,11 +149,11 @@ class BulkEnqueue:
 
     # -- each by itself ----------------------------------------------------------------------
 
-    async def _each_by_itself(self, items: Sequence[_Item]) -> None:
+    async def _each_by_itself(self, items: Sequence[Item]) -> None:
         """Those that were there, perhaps by an earlier try, and those that others wait for."""
         slots = asyncio.Semaphore(ONE_BY_ONE)
 
-        async def one(item: _Item) -> None:
+        async def one(item: Item) -> None:
             async with slots:
                 item.enqueued = await self._by_itself(item)
 
@@ -157,11 +162,11 @@ class BulkEnqueue:
             if error is not None:
                 raise error
 
-    async def _by_itself(self, item: _Item) -> Enqueued:
+    async def _by_itself(self, item: Item) -> Enqueued:
         command = item.command
         try:
             outcome = await self._decider.handle(command)
-            job = _decode_outcome(outcome.data)
+            item.state = job = _decode_outcome(outcome.data)
             existed = not (await self._decider.load(job.id)).knows(command.id)
         except Unavailable:
             raise
@@ -170,7 +175,7 @@ class BulkEnqueue:
         return Enqueued(id=job.id, sequence=outcome.sequence, state=job.state, existed=existed)
 
 
-def _item(command: Envelope, raw: msgspec.Raw, index: int) -> _Item | Enqueued:
+def _item(command: Envelope, raw: msgspec.Raw, index: int) -> Item | Enqueued:
     """What one job would be as a command by itself."""
     this = f"{command.id}-{index}"
     try:
@@ -185,15 +190,19 @@ def _item(command: Envelope, raw: msgspec.Raw, index: int) -> _Item | Enqueued:
         return Enqueued(id=this, problem=refusal.problem())
     except InvalidMessage as refusal:
         return Enqueued(id=id, problem=refusal.problem())
-    return _Item(replace(command, id=this, subject=id, type=_ENQUEUE, data=raw), data)
+    return Item(replace(command, id=this, subject=id, type=_ENQUEUE, data=raw), data)
 
 
 def _is_plain(data: EnqueueJob) -> bool:
     """Whether nothing beside the job itself has to be looked at or told."""
-    return data.origin is None and data.rules == _USUAL
+    return (data.origin is None or _is_of_workflow(data.origin)) and data.rules == _USUAL
 
 
-def _first_of_each(items: Sequence[_Item]) -> list[_Item]:
+def _is_of_workflow(origin: Origin) -> bool:
+    return origin == Origin(workflow=origin.workflow)
+
+
+def _first_of_each(items: Sequence[Item]) -> list[Item]:
     """Without those whose id is another's before: these come to a job that is there."""
     return list({item.command.subject: item for item in reversed(items)}.values())[::-1]
 
@@ -212,7 +221,7 @@ def _event(command: Envelope, data: msgspec.Struct, now: datetime) -> Envelope:
     )
 
 
-def _aggregate(item: _Item, sequence: int) -> Aggregate[Any]:
+def _aggregate(item: Item, sequence: int) -> Aggregate[Any]:
     return Aggregate(item.command.subject, item.state, 1, sequence, last=item.event)
 
 

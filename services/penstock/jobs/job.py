@@ -205,15 +205,10 @@ def ready(state: JobState, sequence: int) -> JobReady:
         timeout=state.rules.timeout,
         expires_at=state.expires_at,
         checkpoint=state.checkpoint,
-        settle=needs_settling(state),
+        settle=is_gated(state.rules),
+        workflow=state.origin.workflow if state.origin else None,
         progress=state.progress,
     )
-
-
-def needs_settling(state: JobState) -> bool:
-    """Whether somebody waits for its start and end: see `JobReady.settle`."""
-    of_workflow = state.origin is not None and state.origin.workflow is not None
-    return of_workflow or is_gated(state.rules)
 
 
 def evolve(state: JobState | None, event: Event, envelope: Envelope) -> JobState:

@@ -76,8 +76,9 @@ def build(frame: Frame) -> Service[State]:
     service.parts.append(sweep.part())
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
-    returned = StepResults(Objects(frame.bus), decider.load)
-    workflows = WorkflowEffects(frame.bus, returned, decider.load, decider.handle)
+    service.own[EnqueueJobs] = bulk = BulkEnqueue(frame.bus, decider, dispatch, entrance)
+    returned = StepResults(frame.bus)
+    workflows = WorkflowEffects(frame.bus, returned, decider.load, decider.handle, bulk.enqueue)
     effects[WorkflowState] = workflows.effect
     telling = Telling(frame.bus, returned)
     effects[JobState] = in_turn(dispatch.effect, telling.effect)
@@ -98,7 +99,6 @@ def build(frame: Frame) -> Service[State]:
     if settings.result_age or settings.result_count:
         every = settings.retention_interval
         service.parts.append(Repeated("retention of results", results.look, every=every))
-    service.own[EnqueueJobs] = BulkEnqueue(frame.bus, decider, dispatch, entrance)
     due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due, GATE: sweep.due})
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)

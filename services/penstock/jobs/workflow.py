@@ -15,7 +15,6 @@ from penstock.contracts.errors import NotFound, Refused
 from penstock.contracts.workflow_state import (
     UNDER_WAY,
     WorkflowState,
-    dependencies,
     place_of,
 )
 from penstock.contracts.workflows import (
@@ -27,6 +26,8 @@ from penstock.contracts.workflows import (
     StartWorkflow,
     Step,
     StepEnded,
+    StepsEnded,
+    StepsStarted,
     StepStarted,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -37,6 +38,7 @@ from penstock.contracts.workflows import (
 from penstock.infra.deciding.decider import Context
 from penstock.jobs.workflow_checks import check
 from penstock.jobs.workflow_evolve import Event, after, begun, evolve, has_failed
+from penstock.jobs.workflow_plan import Plan, plan_of
 
 __all__ = ["Command", "Event", "decide", "evolve", "finished"]
 
@@ -84,25 +86,25 @@ def _start(
 
 
 def _advance(state: WorkflowState, command: AdvanceWorkflow, context: Context) -> Sequence[Event]:
-    events: list[Event] = []
-    over: list[AdvanceWorkflow | JobEnded] = [command, *command.more]
-    for ended in over:
-        follows = _after_end(state, ended, context)
-        for event in follows:
-            state = after(state, event, context.now, context.command.id)
-        events += follows
-    return events
-
-
-def _after_end(
-    state: WorkflowState, of: AdvanceWorkflow | JobEnded, context: Context
-) -> list[Event]:
-    place = place_of(state.id, of.job)
-    if state.is_over or place is None or not _under_way(state, *place):
+    if not (ends := _counted(state, [command, *command.more])):
         return []
-    key, index, _ = place
-    ended = StepEnded(key=key, index=index, how=of.how, size=of.size, error=of.error)
+    ended = ends[0] if len(ends) == 1 else StepsEnded(ends=tuple(ends))
     return _onward(after(state, ended, context.now, context.command.id), [ended], context)
+
+
+def _counted(
+    state: WorkflowState, told: Sequence[AdvanceWorkflow | JobEnded]
+) -> Sequence[StepEnded]:
+    """Each end that is not known yet, once."""
+    ends: dict[tuple[str, int], StepEnded] = {}
+    for one in told:
+        place = None if state.is_over else place_of(state.id, one.job)
+        if place is None or not _under_way(state, *place):
+            continue
+        key, index, _ = place
+        end = StepEnded(key=key, index=index, how=one.how, size=one.size, error=one.error)
+        ends.setdefault((key, index), end)
+    return list(ends.values())
 
 
 def _under_way(state: WorkflowState, key: str, index: int, generation: int) -> bool:
@@ -135,29 +137,39 @@ def _restart(state: WorkflowState, command: RestartWorkflow, context: Context) -
 
 def _onward(state: WorkflowState, events: list[Event], context: Context) -> list[Event]:
     """`events`, which led to `state`, and all that follows from them."""
+    plan = plan_of(state.steps)
     while True:
         failed = tuple(key for key, run in state.runs.items() if has_failed(run))
         if failed and state.on_failure == "stop":
             return [*events, WorkflowFailed(failed=failed)]
-        ready = [step for step in state.steps if _is_ready(state, step)]
+        ready = [step for step in state.steps if _is_ready(state, plan, step.key)]
         if not ready:
             break
-        for step in ready:
-            first = _begin(state, step)
-            events = [*events, first]
-            state = after(state, first, context.now, context.command.id)
+        for event in _begun_together([_begin(state, step) for step in ready]):
+            events = [*events, event]
+            state = after(state, event, context.now, context.command.id)
     if any(run.state == "processing" for run in state.runs.values()):
         return events
     return [*events, WorkflowFailed(failed=failed) if failed else WorkflowCompleted()]
 
 
-def _is_ready(state: WorkflowState, step: Step) -> bool:
-    if state.runs[step.key].state != "waiting":
+def _is_ready(state: WorkflowState, plan: Plan, key: str) -> bool:
+    if state.runs[key].state != "waiting":
         return False
-    return all(state.runs[key].state == "completed" for key in dependencies(step))
+    return all(state.runs[needed].state == "completed" for needed in plan.needs[key])
 
 
-def _begin(state: WorkflowState, step: Step) -> Event:
+def _begun_together(begun: Sequence[StepStarted | StepEnded]) -> Sequence[Event]:
+    """In as few events as say it: an append holds 1000."""
+    started = tuple(event for event in begun if isinstance(event, StepStarted))
+    ended = tuple(event for event in begun if isinstance(event, StepEnded))
+    return [
+        *([StepsStarted(steps=started)] if len(started) > 1 else started),
+        *([StepsEnded(ends=ended)] if len(ended) > 1 else ended),
+    ]
+
+
+def _begin(state: WorkflowState, step: Step) -> StepStarted | StepEnded:
     if (jobs := state.runs[step.key].jobs) is not None:
         return StepStarted(key=step.key, jobs=len(jobs))
     if step.each is None:

@@ -7,9 +7,8 @@ done again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,36 +23,52 @@ from penstock.contracts.errors import (
     NotFound,
     PenstockError,
     Refused,
-    TooLarge,
+    from_problem,
 )
-from penstock.contracts.jobs import Origin
-from penstock.contracts.workflow_state import WorkflowState
-from penstock.contracts.workflows import AdvanceWorkflow, Step
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import CancelJob, EnqueueJob, Origin
+from penstock.contracts.jobs_bulk import MOST
+from penstock.contracts.workflow_state import (
+    LONGEST_ERROR,
+    MOST_ENDS,
+    WorkflowState,
+    advance_id,
+    dependencies,
+    told_together,
+)
+from penstock.contracts.workflows import JobEnded, Step
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.sender import Cause, Sender
-from penstock.jobs.at_once import AT_ONCE, each
-from penstock.jobs.workflow_jobs import asked, cancelling, enqueueing, of_another, under_way
+from penstock.jobs.at_once import each
+from penstock.jobs.bulk import Item
 from penstock.jobs.workflow_payload import filled
 from penstock.jobs.workflow_results import StepResults
 
+PARTS_AT_ONCE = 2  # of many jobs: one is stored while the other is made
+PART_BYTES = 2 * 1024 * 1024  # of payloads
 Handle = Callable[[Envelope], Awaitable[Outcome]]
-
-
-class _Enqueued(msgspec.Struct):
-    origin: Origin | None = None
+Enqueue = Callable[[Sequence[Item], Envelope], Awaitable[None]]
+Made = tuple[str, EnqueueJob | PenstockError]  # a job's id, and the job or why there is none
 
 
 class WorkflowEffects:
-    """`load` and `handle` are the service's own."""
+    """`load`, `handle` and `enqueue`, which is for many jobs, are the service's own."""
 
-    def __init__(self, bus: Bus, results: StepResults, load: Load[Any], handle: Handle) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        results: StepResults,
+        load: Load[Any],
+        handle: Handle,
+        enqueue: Enqueue,
+    ) -> None:
         self._sender = Sender(bus)
         self._results = results
         self._load = load
         self._handle = handle
-        self._slots = asyncio.Semaphore(AT_ONCE)  # steps and their jobs would be AT_ONCE times it
+        self._enqueue_all = enqueue
 
     async def effect(self, workflow: Aggregate[WorkflowState], command: Envelope) -> None:
         """Enqueue the jobs that `command` began, or cancel those that it ended; see `Decider`."""
@@ -78,54 +93,39 @@ class WorkflowEffects:
 
         A job that cannot be enqueued counts as failed. Raises Unavailable or Timeout.
         """
-        keys = list(wanted)
-        await each(range(len(keys)), lambda n: self._begin(state, keys[n], wanted[keys[n]], cause))
+        asked = {one for key in wanted for one in _asked(state.step(key))}
+        found = await self._results.of_steps(state, sorted(asked))
+        parts = _parts(_jobs(state, wanted, found))
+
+        async def work(_: int) -> None:
+            for part in parts:  # the others take from it, too: few are in memory at a time
+                await self._enqueue(state, part, cause)
+
+        await each(range(PARTS_AT_ONCE), work, at_once=PARTS_AT_ONCE)
         await self._cancel_if_over(state, cause)
 
-    async def _begin(
-        self, state: WorkflowState, key: str, wanted: Sequence[int], cause: Envelope
-    ) -> None:
-        ids, step = state.job_ids(key), state.step(key)
-        try:
-            results = {one: await self._results.of_step(state, one) for one in sorted(asked(step))}
-        except (NotFound, TooLarge) as error:
-            gone = error
-            await each(wanted, lambda n: self._not_enqueued(state, ids[n], gone, cause))
-            return
-        items = results.get(step.each) if isinstance(step.each, str) else step.each
-
-        async def one(index: int) -> None:
-            item = items[index] if items is not None else None
-            async with self._slots:
-                await self._enqueue(state, step, ids[index], cause, (results, item, index))
-
-        await each(wanted, one)
-
-    async def _enqueue(
-        self,
-        state: WorkflowState,
-        step: Step,
-        id: str,
-        command: Envelope,
-        given: tuple[dict[str, Any], Any, int],
-    ) -> None:
-        try:
-            job = enqueueing(state, step, filled(step.payload, *given))
-            enqueue = _command(job, f"{id}:enqueue", id, command)
-            outcome = await self._handle(enqueue)
-            found = msgspec.json.decode(outcome.data, type=_Enqueued)
-            if refusal := of_another(id, found.origin, job):
-                raise refusal
-        except Archived:
-            return  # it is over, and has told so
-        except (InvalidMessage, TooLarge, Refused, Erased) as error:
-            await self._not_enqueued(state, id, error, command)
+    async def _enqueue(self, state: WorkflowState, part: Sequence[Made], cause: Envelope) -> None:
+        items = [
+            Item(_command(job, f"{id}:enqueue", id, cause), job)
+            for id, job in part
+            if isinstance(job, EnqueueJob)
+        ]
+        await self._enqueue_all(items, cause)
+        refused = {id: job for id, job in part if isinstance(job, PenstockError)}
+        refused |= {item.command.subject: e for item in items if (e := _refusal(state, item))}
+        for n in range(0, len(refused), MOST_ENDS):
+            await self._not_enqueued(state, list(refused.items())[n : n + MOST_ENDS], cause)
 
     async def _not_enqueued(
-        self, state: WorkflowState, id: str, error: PenstockError, command: Envelope
+        self, state: WorkflowState, refused: Sequence[tuple[str, PenstockError]], cause: Envelope
     ) -> None:
-        told = AdvanceWorkflow(job=id, how="failed", error=str(error))
-        await self._post(told, state.id, f"{id}:not-enqueued", command)
+        told = [
+            JobEnded(job=id, how="failed", error=str(error)[:LONGEST_ERROR])
+            for id, error in refused
+        ]
+        why = Cause(correlationid=cause.correlationid, event=cause, actor=cause.actor)
+        command_id = advance_id([f"{id}:not-enqueued" for id, _ in refused])
+        await self._sender.post(told_together(told), id=state.id, command_id=command_id, cause=why)
 
     # -- cancelling ----------------------------------------------------------------------------
 
@@ -148,9 +148,78 @@ class WorkflowEffects:
 
         await each(range(len(ids)), one)
 
-    async def _post(self, told: AdvanceWorkflow, id: str, command_id: str, cause: Envelope) -> None:
-        why = Cause(correlationid=cause.correlationid, event=cause, actor=cause.actor)
-        await self._sender.post(told, id=id, command_id=command_id, cause=why)
+
+def _under_way(state: WorkflowState, key: str) -> list[str]:
+    ids = state.job_ids(key)
+    return [ids[index] for index in state.under_way(key)]
+
+
+def _asked(step: Step) -> set[str]:
+    """The keys of the steps whose results it is given."""
+    return dependencies(msgspec.structs.replace(step, after=()))
+
+
+def _jobs(
+    state: WorkflowState, wanted: Mapping[str, Sequence[int]], found: Mapping[str, Any]
+) -> Iterator[Made]:
+    """The jobs with these numbers, or why there cannot be one."""
+    for key, numbers in wanted.items():
+        ids, step = state.job_ids(key), state.step(key)
+        asked = _asked(step)
+        results = {one: found[one] for one in asked}
+        gone = next((one for one in results.values() if isinstance(one, PenstockError)), None)
+        items = results.get(step.each) if isinstance(step.each, str) else step.each
+        for index in numbers:
+            if gone is not None:
+                yield ids[index], gone
+                continue
+            item = items[index] if items is not None else None
+            try:
+                payload = filled(step.payload, results, item, index)
+            except InvalidMessage as error:
+                yield ids[index], error
+            else:
+                yield ids[index], _job(state, step, payload)
+
+
+def _parts(jobs: Iterator[Made]) -> Iterator[list[Made]]:
+    """Some at a time, which with their payloads fit into one append of the size of a batch."""
+    part, size = list[Made](), 0
+    for id, job in jobs:
+        part.append((id, job))
+        size += len(msgspec.json.encode(job.payload)) if isinstance(job, EnqueueJob) else 0
+        if len(part) == MOST or size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _refusal(state: WorkflowState, item: Item) -> PenstockError | None:
+    """Why the job is not there as one of this workflow; one that is over has told so."""
+    assert item.enqueued is not None
+    if item.enqueued.problem is not None:
+        error = from_problem(item.enqueued.problem)
+        return None if isinstance(error, Archived) else error
+    if isinstance(item.state, JobState) and item.state.origin == item.data.origin:
+        return None
+    id = item.command.subject
+    return Refused(f"There is a job {id!r} already, which is not of this workflow.")
+
+
+def _job(state: WorkflowState, step: Step, payload: dict[str, Any]) -> EnqueueJob:
+    return EnqueueJob(
+        name=step.name,
+        payload=payload,
+        queue=step.queue,
+        priority=step.priority,
+        delay=step.delay,
+        max_attempts=step.max_attempts,
+        backoff=step.backoff,
+        tags=state.tags,
+        rules=step.rules,
+        origin=Origin(workflow=state.id),
+    )
 
 
 def _command(data: msgspec.Struct, id: str, subject: str, cause: Envelope) -> Envelope:

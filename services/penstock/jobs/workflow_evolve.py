@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -18,10 +19,12 @@ from penstock.contracts.workflow_state import (
     StepRun,
     StepState,
     WorkflowState,
-    dependencies,
 )
 from penstock.contracts.workflows import (
+    Step,
     StepEnded,
+    StepsEnded,
+    StepsStarted,
     StepStarted,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -29,11 +32,14 @@ from penstock.contracts.workflows import (
     WorkflowRestarted,
     WorkflowStarted,
 )
+from penstock.jobs.workflow_plan import Plan, plan_of
 
 Event = (
     WorkflowStarted
     | StepStarted
+    | StepsStarted
     | StepEnded
+    | StepsEnded
     | WorkflowCompleted
     | WorkflowFailed
     | WorkflowCancelled
@@ -72,9 +78,13 @@ def after(state: WorkflowState, event: Event, now: datetime, by: str) -> Workflo
         case WorkflowStarted():
             return state
         case StepStarted():
-            return _with(state, event.key, _started(state.runs[event.key], event, by))
+            return _with_begun(state, (event,), by)
+        case StepsStarted():
+            return _with_begun(state, event.steps, by)
         case StepEnded():
-            return _lost(_with(state, event.key, _ended(state, event)))
+            return _with_ended(state, (event,))
+        case StepsEnded():
+            return _with_ended(state, event.ends)
         case WorkflowCompleted():
             return _over(state, "completed", now, by)
         case WorkflowFailed():
@@ -87,8 +97,11 @@ def after(state: WorkflowState, event: Event, now: datetime, by: str) -> Workflo
             assert_never(event)
 
 
-def _with(state: WorkflowState, key: str, run: StepRun) -> WorkflowState:
-    return replace(state, runs={**state.runs, key: run})
+def _with_begun(state: WorkflowState, steps: Iterable[StepStarted], by: str) -> WorkflowState:
+    runs = {**state.runs}
+    for step in steps:
+        runs[step.key] = _started(runs[step.key], step, by)
+    return replace(state, runs=runs)
 
 
 def _started(run: StepRun, event: StepStarted, by: str) -> StepRun:
@@ -97,16 +110,29 @@ def _started(run: StepRun, event: StepStarted, by: str) -> StepRun:
     return begun if jobs else replace(begun, state="completed", size=0)
 
 
-def _ended(state: WorkflowState, event: StepEnded) -> StepRun:
-    step, run = state.step(event.key), state.runs[event.key]
+def _with_ended(state: WorkflowState, ends: Iterable[StepEnded]) -> WorkflowState:
+    """With all of them at once: a copy for each would make workflows of many jobs quadratic."""
+    plan, runs = plan_of(state.steps), {**state.runs}
+    by_key: dict[str, list[StepEnded]] = {}
+    for end in ends:
+        by_key.setdefault(end.key, []).append(end)
+    for key, own in by_key.items():
+        runs[key] = _ended(plan.steps[key], runs[key], own)
+    _skip(plan, runs, [key for key in by_key if runs[key].state in LOST])
+    return replace(state, runs=runs)
+
+
+def _ended(step: Step, run: StepRun, ends: Sequence[StepEnded]) -> StepRun:
     ignored = step.on_failure == "ignore"
-    if event.index is None:
-        return replace(run, state="completed" if ignored else "failed", error=event.error)
-    letter = _letter(event, ignored)
-    before = run.jobs or ""
-    jobs = before[: event.index] + letter + before[event.index + 1 :]
-    size = event.size if step.each is None else len(jobs)
-    run = replace(run, jobs=jobs, size=size, error=event.error or run.error)
+    letters = bytearray((run.jobs or "").encode())
+    for end in ends:
+        if end.index is None:
+            return replace(run, state="completed" if ignored else "failed", error=end.error)
+        letters[end.index] = ord(_letter(end, ignored))
+    jobs = letters.decode()
+    size = ends[-1].size if step.each is None else len(jobs)
+    error = next((end.error for end in reversed(ends) if end.error), run.error)
+    run = replace(run, jobs=jobs, size=size, error=error)
     if UNDER_WAY in jobs:
         return run
     return replace(run, state="completed" if DONE.issuperset(jobs) else "failed")
@@ -120,17 +146,13 @@ def _letter(event: StepEnded, ignored: bool) -> str:
     return FAILED if event.how == "failed" else CANCELLED
 
 
-def _lost(state: WorkflowState) -> WorkflowState:
-    """Skip what waits for a step that will not be completed."""
-    while lost := [
-        step.key
-        for step in state.steps
-        if state.runs[step.key].state == "waiting"
-        and any(state.runs[key].state in LOST for key in dependencies(step))
-    ]:
-        skipped = {key: replace(state.runs[key], state="skipped") for key in lost}
-        state = replace(state, runs={**state.runs, **skipped})
-    return state
+def _skip(plan: Plan, runs: dict[str, StepRun], lost: list[str]) -> None:
+    """Skip what waits for steps that will not be completed, and what waits for that."""
+    while lost:
+        for key in plan.followers.get(lost.pop(), ()):
+            if runs[key].state == "waiting":
+                runs[key] = replace(runs[key], state="skipped")
+                lost.append(key)
 
 
 def _over(state: WorkflowState, how: State, now: datetime, by: str) -> WorkflowState:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import NotFound, TooLarge
 from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import SERVICE, JobCompleted
+from penstock.contracts.lifecycle import Archived, Erased
 from penstock.contracts.workflow_state import WorkflowState
-from penstock.infra.deciding.decider import Load
+from penstock.infra.bus import Bus
+from penstock.infra.last_messages import LastMessages
 from penstock.infra.objects import Objects
 from penstock.jobs.at_once import each
 from penstock.jobs.workflow_jobs import gone
 
+TOGETHER = 500  # jobs whose last events are asked for at a time
 LARGEST = 64 * 1024 * 1024  # bytes of JSON of one result; this service has it in memory
 
 
 class StepResults:
-    """`load` is the service's own."""
+    """Results as the jobs' last events tell them: those of many are read together."""
 
-    def __init__(self, objects: Objects, load: Load[Any]) -> None:
-        self._objects = objects
-        self._load = load
+    def __init__(self, bus: Bus) -> None:
+        self._objects = Objects(bus)
+        self._subjects = bus.subjects
+        self._last = LastMessages(bus, bus.subjects.event_stream(SERVICE))
 
     async def of_step(self, state: WorkflowState, key: str) -> Any:
         """What a completed step returned; of one with `each`, the list of it.
@@ -33,15 +40,40 @@ class StepResults:
         found: list[Any] = [None] * len(ids)
 
         async def get(index: int) -> None:
-            job = (await self._load(ids[index])).state
-            if not isinstance(job, JobState):
-                raise gone(ids[index])
-            found[index] = await self.of_job(job)
+            found[index] = await self._of_id(ids[index])
 
-        await each(range(len(ids)), get)
+        await each(range(len(ids)), get, at_once=min(len(ids), TOGETHER))
         if state.step(key).each is not None:
             return found
         return found[0] if found else None
+
+    async def of_steps(self, state: WorkflowState, keys: Iterable[str]) -> dict[str, Any]:
+        """As `of_step` for each of them; in place of what cannot be used stands the error."""
+        found: dict[str, Any] = {}
+
+        async def get(key: str) -> None:
+            try:
+                found[key] = await self.of_step(state, key)
+            except (NotFound, TooLarge) as error:
+                found[key] = error
+
+        asked = list(keys)
+        await each(range(len(asked)), lambda n: get(asked[n]), at_once=min(len(asked), TOGETHER))
+        return found
+
+    async def _of_id(self, id: str) -> Any:
+        subject = self._subjects.event(SERVICE, id)
+        last = (await self._last.of(subject)).get(subject)
+        end = unwrap(decode(last.data)) if last else None
+        if end is None or isinstance(end, Archived | Erased):
+            raise NotFound(
+                f"What the job {id!r} returned was archived or erased before this step "
+                "began; have jobs archived later than workflows take.",
+                id=id,
+            )
+        if not isinstance(end, JobCompleted):
+            return None
+        return await self._of_stored(id, end.stored) if end.stored else end.result
 
     async def of_job(self, job: JobState) -> Any:
         """What a job returned, None if it is not completed. Raises as `of_step` does."""
@@ -49,20 +81,23 @@ class StepResults:
             return None
         if job.stored is None:
             return job.result
-        return msgspec.json.decode(await self._kept(job, job.stored))
+        return await self._of_stored(job.id, job.stored)
 
-    async def _kept(self, job: JobState, stored: str) -> bytes:
+    async def _of_stored(self, id: str, stored: str) -> Any:
+        return msgspec.json.decode(await self._kept(id, stored))
+
+    async def _kept(self, id: str, stored: str) -> bytes:
         try:
             size = (await self._objects.info(stored)).size
             if size > LARGEST:
                 raise TooLarge(
-                    f"What the job {job.id!r} returned has {size} bytes and a later step may use "
+                    f"What the job {id!r} returned has {size} bytes and a later step may use "
                     f"results of at most {LARGEST}; store it elsewhere and return where."
                 )
             return await self._objects.get(stored)
         except NotFound as error:
             raise NotFound(
-                f"The result of the job {job.id!r} was kept for as long as PENSTOCK_RESULT_AGE and "
+                f"The result of the job {id!r} was kept for as long as PENSTOCK_RESULT_AGE and "
                 "PENSTOCK_RESULT_COUNT say, and is gone.",
-                id=job.id,
+                id=id,
             ) from error

@@ -1,4 +1,4 @@
-"""`tools/bench jobs`: drain, end to end, enqueueing, latency, beside a bare loop and other systems.
+"""`tools/bench jobs`: drain, end to end, enqueueing, latency, workflows, beside other systems.
 
 Asserts nothing about speed. `--long` sends a million jobs through the whole system.
 """
@@ -19,9 +19,10 @@ from benchmarks.jobs.enqueueing import enqueueing
 from benchmarks.jobs.figures import Figure, show
 from benchmarks.jobs.latency import pickup, takeover
 from benchmarks.jobs.peers import peers
+from benchmarks.jobs.workflows import workflows
 
 PEERS_JOBS = 10_000
-PARTS = ("drain", "e2e", "enqueue", "pickup", "takeover")
+PARTS = ("drain", "e2e", "enqueue", "pickup", "takeover", "workflows")
 NOTES = [
     "One worker process, no-op jobs, full history: queued, started and completed are stored for "
     "each job, the latter two fenced. All processes and the server share this machine.",
@@ -46,6 +47,8 @@ async def measure(options: argparse.Namespace) -> list[Figure]:
                 figures += await pickup(there, durability)
             if "takeover" in options.only:
                 figures += await takeover(there, durability)
+            if "workflows" in options.only:
+                figures += await workflows(there, durability)
         if options.peers:
             figures += await peers(
                 there, options.peers_python, options.redis_server, min(jobs, PEERS_JOBS)

@@ -56,6 +56,10 @@ async def worker(url: str, durability: Any, concurrency: str) -> None:
     async def noop(n: int, text: str = "") -> int:
         return n
 
+    @program.register_handler("ignore")
+    async def ignore(n: Any) -> None:
+        """Whatever it is given."""
+
     @program.register_handler("now")
     async def now() -> None:
         say(f"began {time.time()}")

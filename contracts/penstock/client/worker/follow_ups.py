@@ -12,6 +12,7 @@ import logging
 from penstock.client.worker.decisions import End
 from penstock.client.worker.holding import RETRY, Holding
 from penstock.client.worker.job_progress import end_progress
+from penstock.client.worker.workflow_ends import ended
 from penstock.contracts.envelope import unwrap
 from penstock.contracts.errors import Unavailable
 from penstock.contracts.jobs import (
@@ -43,6 +44,8 @@ async def tell_over(job: Holding, end: Over) -> None:
     """Tell those who wait for the job's end, at the head of the journal."""
     if job.ready.settle:
         await settle(job)
+    elif job.ready.workflow is not None:
+        await tell_workflow(job, job.ready.workflow, end)
     if job.has_progress or (not isinstance(end, JobCancelled) and end.progress):
         await end_progress(job.station.ps, job.id, end, job.journal.head.sequence)
 
@@ -59,6 +62,21 @@ async def settle(job: Holding) -> None:
             return
         except Unavailable as error:
             log.warning("job %s cannot be settled yet: %s", job.id, error)
+            await asyncio.sleep(RETRY)
+
+
+async def tell_workflow(job: Holding, workflow: str, end: Over) -> None:
+    """Tell the job's workflow of its end, for as long as that takes; see `settle`."""
+    told, event = ended(job.id, end), job.journal.last
+    if told is None or event is None:
+        await settle(job)  # the service looks at the job
+        return
+    while True:
+        try:
+            await job.station.workflow_ends.tell(workflow, told, event)
+            return
+        except Unavailable as error:
+            log.warning("the workflow of job %s cannot be told yet: %s", job.id, error)
             await asyncio.sleep(RETRY)
 
 

@@ -167,7 +167,8 @@ class Holding:
     def has_sequel(self, end: End) -> bool:
         """Whether something has to follow the end before the item may be acknowledged."""
         waits = isinstance(end, JobRetrying | JobSnoozed)
-        return waits or self.ready.settle or self.has_progress
+        awaited = self.ready.settle or self.ready.workflow is not None
+        return waits or awaited or self.has_progress
 
     def answer(self, end: End) -> bytes:
         """How the item is acknowledged."""

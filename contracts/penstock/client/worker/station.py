@@ -13,6 +13,7 @@ from penstock.client.worker.context import JobContext
 from penstock.client.worker.handlers import Handler
 from penstock.client.worker.processes import Processes
 from penstock.client.worker.threads import Threads
+from penstock.client.worker.workflow_ends import WorkflowEnds
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.objects import Objects
 from penstock.infra.timers import Timers
@@ -41,6 +42,7 @@ class Station:
         self.log = log
         self.timers = timers
         self.objects = Objects(ps.session.bus)
+        self.workflow_ends = WorkflowEnds(ps.session)
         self.stopping = stopping
         self._threads = threads
         self._processes = processes
