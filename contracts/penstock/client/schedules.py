@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -28,6 +28,25 @@ from penstock.contracts.schedules import (
     TriggerSchedule,
     schedule_id,
 )
+
+
+class Terms(TypedDict, total=False):
+    """What a schedule may have beside `cron`; see `Schedules.put`."""
+
+    every: float | timedelta | None
+    timezone: str
+    start: datetime | None
+    end: datetime | None
+    jitter: float | timedelta
+    missed: Missed
+    most: int
+    overlap: Overlap
+    queue: str
+    priority: int
+    max_attempts: int
+    backoff: Backoff | None
+    tags: Sequence[str]
+    rules: Rules | None
 
 
 class Schedules:
@@ -71,26 +90,24 @@ class Schedules:
         schedule stays paused.
         Raises InvalidMessage with what is wrong and what would be right, TooLarge.
         """
-        timing = Timing(
+        command = put_command(
+            job,
+            payload,
             cron=cron,
-            every=_whole(every),
+            every=every,
             timezone=timezone,
-            start=_zoned(start, "start"),
-            end=_zoned(end, "end"),
-            jitter=_seconds(jitter),
-        )
-        template = JobTemplate(
-            name=job,
-            payload=dict(payload or {}),
+            start=start,
+            end=end,
+            jitter=jitter,
+            missed=missed,
+            most=most,
+            overlap=overlap,
             queue=queue,
             priority=priority,
             max_attempts=max_attempts,
-            backoff=backoff or Backoff(),
-            tags=tuple(tags),
-            rules=rules or Rules(),
-        )
-        command = PutSchedule(
-            job=template, timing=timing, missed=missed, most=most, overlap=overlap
+            backoff=backoff,
+            tags=tags,
+            rules=rules,
         )
         return await self._do(name, command, command_id)
 
@@ -153,6 +170,48 @@ class Schedules:
     ) -> ScheduleState:
         outcome = await self._session.command(command, id=schedule_id(name), command_id=command_id)
         return state_of(outcome, ScheduleState)
+
+
+def put_command(
+    job: str,
+    payload: Mapping[str, Any] | None,
+    *,
+    cron: str | None = None,
+    every: float | timedelta | None = None,
+    timezone: str = "UTC",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    jitter: float | timedelta = 0,
+    missed: Missed = "latest",
+    most: int = 100,
+    overlap: Overlap = "allow",
+    queue: str = "default",
+    priority: int = 5,
+    max_attempts: int = 3,
+    backoff: Backoff | None = None,
+    tags: Sequence[str] = (),
+    rules: Rules | None = None,
+) -> PutSchedule:
+    """What `Schedules.put` sends. Raises InvalidMessage."""
+    timing = Timing(
+        cron=cron,
+        every=_whole(every),
+        timezone=timezone,
+        start=_zoned(start, "start"),
+        end=_zoned(end, "end"),
+        jitter=_seconds(jitter),
+    )
+    template = JobTemplate(
+        name=job,
+        payload=dict(payload or {}),
+        queue=queue,
+        priority=priority,
+        max_attempts=max_attempts,
+        backoff=backoff or Backoff(),
+        tags=tuple(tags),
+        rules=rules or Rules(),
+    )
+    return PutSchedule(job=template, timing=timing, missed=missed, most=most, overlap=overlap)
 
 
 def _seconds(time: float | timedelta) -> float:

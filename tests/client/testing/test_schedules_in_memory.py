@@ -32,6 +32,18 @@ async def test_a_year_of_an_hourly_schedule_runs_every_hour() -> None:
         assert (await ps.schedules.get("hourly")).ran == 365 * 24
 
 
+async def test_a_schedule_that_is_declared_beside_its_handler_runs() -> None:
+    handlers, ran = Handlers(), list[str]()
+
+    @handlers.schedule("@daily", payload={"of": "day"})
+    def report(of: str) -> None:
+        ran.append(of)
+
+    async with TestSystem(handlers, start=START) as ps:
+        await ps.advance(days=7)
+    assert ran == ["day"] * 7
+
+
 async def test_a_tick_is_in_the_time_of_its_zone() -> None:
     handlers, ran = counting()
     async with TestSystem(handlers, start=START) as ps:

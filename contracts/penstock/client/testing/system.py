@@ -20,6 +20,7 @@ from penstock.client.testing.cache import MemoryCache
 from penstock.client.testing.notifications import MemoryNotifications
 from penstock.client.testing.ran import Ran
 from penstock.client.testing.runner import Runner
+from penstock.client.worker.declared import put_all
 from penstock.client.worker.registry import Handlers
 from penstock.client.workflows import Workflows
 from penstock.contracts.errors import Refused
@@ -46,6 +47,7 @@ class TestSystem(Assertions, Penstock):
             raise ValueError("`start` has no time zone; give it one, such as tzinfo=UTC.")
         handlers = {handler.name: handler for handler in worker}
         self._runner = Runner(self, handlers, getattr(worker, "queues", None), start, seed)
+        self._declared = worker.schedules
         self._performed: set[str] = set()
 
     @property
@@ -54,7 +56,7 @@ class TestSystem(Assertions, Penstock):
         return self._runner.now
 
     async def connect(self) -> TestSystem:
-        """Begin with nothing enqueued."""
+        """Begin with nothing enqueued, and with the schedules that are declared."""
         self.session = session = self._runner.session
         self.jobs = Jobs(session)
         self.queues = Queues(session)
@@ -66,6 +68,7 @@ class TestSystem(Assertions, Penstock):
         self.search = stand_in("ps.search")
         self.exports = stand_in("ps.exports")
         self.changes = stand_in("ps.changes")
+        await put_all(session, self._declared)
         return self
 
     async def close(self) -> None:

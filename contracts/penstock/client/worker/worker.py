@@ -20,6 +20,7 @@ from penstock.client.penstock import Penstock
 from penstock.client.worker.attempt import Attempt
 from penstock.client.worker.child import CHILD
 from penstock.client.worker.crew import Crew
+from penstock.client.worker.declared import put_all
 from penstock.client.worker.leases import Leases
 from penstock.client.worker.processes import Processes
 from penstock.client.worker.registry import Handlers
@@ -195,6 +196,7 @@ class Worker(Handlers):
         stack.push_async_callback(processes.stop)
         await self._leases.start()
         stack.push_async_callback(self._leases.stop)
+        await put_all(ps.session, self.schedules)
         await bus.nc.subscribe(bus.subjects.withdrawn(), cb=self._withdrawn)
         await self._lanes.start()
         await self._signs.start()
