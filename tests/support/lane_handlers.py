@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.client import Handlers, JobContext, RetryPolicy, discard
-from penstock.contracts.errors import PenstockError
+from penstock.contracts.errors import NotFound, PenstockError
 
 handlers = Handlers()
 
@@ -65,13 +66,44 @@ def _told(ctx: JobContext, **wrong: Any) -> str:
 @handlers.register_handler("misuses", lane="process")
 async def misuses(ctx: JobContext) -> list[str]:
     """Do what cannot be done here; the child that is awaited is made."""
-    said = []
-    for misuse in (lambda: ctx.ps, lambda: ctx.run(ctx.enqueue("pid"))):
-        try:
-            misuse()
-        except (AttributeError, RuntimeError) as error:
-            said.append(str(error))
-    return [*said, (await ctx.enqueue("pid")).id]
+    try:
+        ctx.run(ctx.enqueue("pid"))
+    except RuntimeError as error:
+        return [str(error), (await ctx.enqueue("pid")).id]
+    return []
+
+
+@handlers.register_handler("uses client", lane="process")
+def uses_client(ctx: JobContext) -> list[Any]:
+    """Use the client of the context."""
+    job = ctx.run(ctx.ps.jobs.enqueue("pid", id=f"{ctx.id}.own"))
+    try:
+        ctx.run(ctx.ps.jobs.get("none"))
+    except NotFound as error:
+        return [os.getpid(), job.id, str(error)]
+    return []
+
+
+@handlers.register_handler("awaits client", lane="process")
+async def awaits_client(ctx: JobContext) -> list[Any]:
+    """The same in an async handler, where many calls are made at once."""
+    ids = (f"{ctx.id}.{n}" for n in range(5))
+    jobs = await asyncio.gather(*(ctx.ps.jobs.enqueue("pid", id=id) for id in ids))
+    async for state in ctx.ps.jobs.watch(ctx.id):
+        return [os.getpid(), state.state, *(job.id for job in jobs)]
+    return []
+
+
+@handlers.register_handler("cleans up", lane="process")
+async def cleans_up(directory: str) -> None:
+    """Sleep until cancelled, and say so."""
+    here = Path(directory)
+    (here / "pid").write_text(str(os.getpid()))
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        (here / "cleaned").touch()
+        raise
 
 
 @handlers.register_handler("sleeps", lane="process")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from penstock.client import Backoff, Penstock, Worker
+from penstock.client import Backoff, Penstock, Unavailable, Worker
+from penstock.client.worker.child_client import ChildClient
 from support.lane_handlers import handlers
 from support.workers import NewWorker, Serve, event_names
 
@@ -73,10 +75,54 @@ async def test_what_does_not_reach_a_process_is_told_in_one_sentence(
 ) -> None:
     await served(new_worker, serve)
     job = await ps.jobs.enqueue("misuses")
-    no_ps, no_run, child = await ps.jobs.result(job.id, timeout=30)
-    assert no_ps.startswith("A handler in a process of its own has no ctx.ps")
+    no_run, child = await ps.jobs.result(job.id, timeout=30)
     assert "awaits the call itself" in no_run
     assert child == f"{job.id}.1"
+
+
+@pytest.mark.parametrize("name", ["uses client", "awaits client"])
+async def test_a_handler_in_a_process_has_the_client_of_its_context(
+    ps: Penstock, new_worker: NewWorker, serve: Serve, name: str
+) -> None:
+    await served(new_worker, serve)
+    job = await ps.jobs.enqueue(name, id="first")
+    pid, *told = await ps.jobs.result("first", timeout=30)
+    if name == "uses client":
+        assert told == ["first.own", "jobs knows no 'none'."]
+    else:
+        assert told == ["processing", *(f"first.{n}" for n in range(5))]
+    child = told[0] if name == "uses client" else told[1]
+    [queued, *_] = await ps.jobs.history(child)
+    assert (queued.correlationid, queued.actor) == (job.correlationid, "tester")
+    assert queued.causationcause == (await ps.jobs.history("first"))[1].id
+    await ps.jobs.enqueue(name, id="second")
+    assert (await ps.jobs.result("second", timeout=30))[0] == pid
+
+
+async def test_an_async_handler_in_a_process_is_cancelled_when_its_job_is(
+    ps: Penstock, new_worker: NewWorker, serve: Serve, tmp_path: Path
+) -> None:
+    await served(new_worker, serve)
+    job = await ps.jobs.enqueue("cleans up", {"directory": str(tmp_path)})
+    pid = int(await until(tmp_path / "pid"))
+    await ps.jobs.cancel(job.id)
+    await gone(pid)
+    assert (tmp_path / "cleaned").exists()
+
+
+async def test_a_handler_in_a_process_hears_where_no_system_is_to_be_reached() -> None:
+    client = ChildClient(partial(Penstock, "nats://127.0.0.1:9", timeout=0.2))
+
+    async def use() -> None:
+        await client.ps.jobs.get("any")
+
+    def call() -> None:
+        client.connect()
+        client.run(use())
+
+    with pytest.raises(Unavailable, match="No NATS server answers"):
+        await asyncio.to_thread(call)
+    await asyncio.to_thread(client.close)
 
 
 async def test_what_a_handler_raises_in_a_process_is_treated_by_its_class(

@@ -1,11 +1,11 @@
 """What a process of the process lane does: one handler call after the other, told by a pipe.
 
-Never talks to NATS.
+Talks to NATS only where a handler does, by `ctx.ps`: what a handler tells of its job goes through
+the pipe, to the worker.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import multiprocessing
 import os
@@ -18,11 +18,15 @@ from datetime import datetime
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
 
+from penstock.client.penstock import Penstock
+from penstock.client.session import caused_by, present_cause
 from penstock.client.worker.by_function import name_of
+from penstock.client.worker.child_client import ChildClient
 from penstock.client.worker.context import AWAIT_INSTEAD, JobContext, is_loop_running
 from penstock.client.worker.handlers import Handler
 from penstock.contracts.errors import Problem, from_problem
 from penstock.contracts.job_state import JobState
+from penstock.infra.sender import Cause
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # blocked in such a process until it is ready
 T = TypeVar("T")
@@ -36,12 +40,14 @@ class Call(NamedTuple):
     arguments: dict[str, Any]
     contexts: list[str]
     job: dict[str, Any]
+    cause: Cause
 
     @classmethod
     def of(cls, handler: Handler, arguments: dict[str, Any], context: JobContext) -> Call:
         """The call of `handler` for the job of `context`."""
         job = {name: getattr(context, name) for name in SHOWN}
-        return cls(handler.function, arguments, handler.contexts, job)
+        cause = present_cause() or Cause(correlationid=context.correlationid)
+        return cls(handler.function, arguments, handler.contexts, job, cause)
 
 
 class Done(NamedTuple):
@@ -92,15 +98,25 @@ SHOWN = ("id", "name", "attempt", "max_attempts", "correlationid", "deadline", "
 
 
 class ChildContext(JobContext):
-    """The context in a process of its own: what it tells goes through the pipe."""
+    """The context in a process of its own: what it tells goes through the pipe.
 
-    def __init__(self, pipe: Connection, job: dict[str, Any]) -> None:
+    `ps` has a connection of its own, which is made when it is first used. An async handler runs on
+    the loop of that connection.
+    """
+
+    def __init__(self, pipe: Connection, client: ChildClient, job: dict[str, Any]) -> None:
         self._pipe = pipe
+        self._client = client
         for name in SHOWN:
             setattr(self, name, job[name])
 
     id: str
     deadline: datetime | None
+
+    @property
+    def ps(self) -> Penstock:  # type: ignore[override]  # where others have it from the start
+        """See `JobContext`. Raises Unavailable if no system can be reached from here."""
+        return self._client.ps
 
     @property
     def is_cancelled(self) -> bool:
@@ -143,28 +159,26 @@ class ChildContext(JobContext):
         return answer
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """See `JobContext.run`; for the calls of this context, since there is no `ctx.ps` here."""
+        """See `JobContext.run`."""
         if is_loop_running():
             call.close()
             raise RuntimeError(AWAIT_INSTEAD)
-        return asyncio.run(call)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"A handler in a process of its own has no ctx.{name}; use `Penstock()` in it instead."
-        )
+        return self._client.run(call)
 
 
-def serve(pipe: Connection) -> None:
-    """Call what is asked for until the pipe ends."""
+def serve(pipe: Connection, make_client: Callable[[], Penstock]) -> None:
+    """Call what is asked for until the pipe ends; `ctx.ps` is what `make_client` makes."""
     _leave_group()
     threading.Thread(target=_end_with_worker, daemon=True).start()
+    client = ChildClient(make_client)
     try:
         pipe.send(None)  # ready
         while True:
-            pipe.send(_called(pipe, pipe.recv()))
+            pipe.send(_called(pipe, client, pipe.recv()))
     except (EOFError, OSError):
         return
+    finally:
+        client.close()
 
 
 def _leave_group() -> None:
@@ -188,11 +202,16 @@ def _stop(_number: int, _frame: Any) -> None:
     raise SystemExit(143)
 
 
-def _called(pipe: Connection, call: Call) -> Done | Raised:
-    context = dict.fromkeys(call.contexts, ChildContext(pipe, call.job))
+def _called(pipe: Connection, client: ChildClient, call: Call) -> Done | Raised:
+    context = dict.fromkeys(call.contexts, ChildContext(pipe, client, call.job))
     try:
-        value = call.function(**call.arguments, **context)
-        return Done(asyncio.run(value) if inspect.iscoroutine(value) else value)
+        with caused_by(call.cause):
+            value = call.function(**call.arguments, **context)
+            if not inspect.iscoroutine(value):
+                return Done(value)
+            if context:
+                client.connect()  # on its loop nothing could wait for that
+            return Done(client.run(value))
     except Exception as error:  # noqa: BLE001 - becomes the job's error
         return _raised(error)
 

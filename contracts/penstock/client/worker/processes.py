@@ -12,11 +12,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
+from penstock.client.penstock import Penstock
 from penstock.client.worker.child import (
     CHILD,
     SIGNALS,
@@ -52,10 +53,12 @@ class _Child:
     Raises ProcessDied if it does not get that far.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, make_client: Callable[[], Penstock]) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other,), name=name, daemon=True)
+        self.process = context.Process(
+            target=serve, args=(other, make_client), name=name, daemon=True
+        )
         with _marked_as_child(), _signals_held_back():
             self.process.start()
         other.close()
@@ -105,10 +108,13 @@ def _signals_held_back() -> Iterator[None]:
 
 
 class Processes:
-    """Up to `most` children, begun when they are needed."""
+    """Up to `most` children, begun when they are needed; `make_client`, which can be pickled, gives
+    what handlers have for `ctx.ps`.
+    """
 
-    def __init__(self, most: int, name: str) -> None:
+    def __init__(self, most: int, name: str, make_client: Callable[[], Penstock]) -> None:
         self._name = name
+        self._make_client = make_client
         self._slots = asyncio.Semaphore(most)
         self._idle: list[_Child] = []
         self._ending: set[asyncio.Task[None]] = set()
@@ -147,7 +153,7 @@ class Processes:
             if child.process.is_alive():
                 return child
             self._let_end(child, 0.0)
-        return await asyncio.to_thread(_Child, f"{self._name}-lane")
+        return await asyncio.to_thread(_Child, f"{self._name}-lane", self._make_client)
 
     def _let_end(self, child: _Child, seconds: float) -> None:
         task = asyncio.create_task(child.end(seconds), name="lane-process-ends")

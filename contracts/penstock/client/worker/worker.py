@@ -11,8 +11,9 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 from nats.aio.msg import Msg
 
@@ -167,10 +168,10 @@ class Worker(Handlers):
 
     async def _start(self, stack: AsyncExitStack) -> None:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ps = await stack.enter_async_context(self._connection())
-        self._leases = Leases(self._connection(), self._lease, self._lost_leases)
+        ps = await stack.enter_async_context(self._client())
+        self._leases = Leases(self._client(), self._lease, self._lost_leases)
         threads = Threads(self.concurrency, self.name)
-        processes = Processes(self._processes, self.name)
+        processes = Processes(self._processes, self.name, self._client)
         bus = ps.session.bus
         event_log = JetStreamEventLog(bus, SERVICE, durability=self._durability)
         timers = Timers(bus, SERVICE)
@@ -202,8 +203,10 @@ class Worker(Handlers):
         await self._signs.start()
         stack.push_async_callback(self._signs.stop)
 
-    def _connection(self) -> Penstock:
-        return Penstock(self._url, actor=self.name, prefix=self._prefix)
+    @property
+    def _client(self) -> Callable[[], Penstock]:
+        """Makes a client as its own; for other processes as well."""
+        return partial(Penstock, self._url, actor=self.name, prefix=self._prefix)
 
     def _lost_leases(self) -> None:
         if not self._broken.done():
