@@ -120,9 +120,10 @@ def place_of(workflow: str, job: str) -> tuple[str, int, int] | None:
     return key, int(index or 0), int(generation or 0)
 
 
-def told_together(ends: Sequence[JobEnded]) -> AdvanceWorkflow:
+def told_together(ends: Sequence[AdvanceWorkflow | JobEnded]) -> AdvanceWorkflow:
     """The command that tells a workflow of up to MOST_ENDS ends."""
-    first, *more = ends
+    first, *others = ends
+    more = [JobEnded(job=one.job, how=one.how, size=one.size, error=one.error) for one in others]
     return AdvanceWorkflow(
         job=first.job, how=first.how, size=first.size, error=first.error, more=tuple(more)
     )

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from penstock.contracts.answers import Outcome
-from penstock.contracts.envelope import Envelope, encode, invalid, type_of, wrap
+from penstock.contracts.envelope import Envelope, decode, encode, invalid, type_of, unwrap, wrap
 from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, EnqueueJob, Origin, Rules
@@ -122,30 +122,42 @@ class BulkEnqueue:
             except StreamError as error:
                 if error.err_code not in WRONG_LAST_SEQUENCE:
                     raise
-                items = await self._new_among(items)
+                items, again = await self._parted(items)
+                await self._offer(again, command)
             else:
                 first = last - len(items) + 1
-                jobs = [_aggregate(item, first + n) for n, item in enumerate(items)]
-                await self._dispatch.all(jobs, command)
-                for item, job in zip(items, jobs, strict=True):
-                    item.enqueued = Enqueued(id=job.id, sequence=job.sequence)
+                await self._offer([(item, first + n) for n, item in enumerate(items)], command)
                 return
+
+    async def _offer(self, stored: Sequence[tuple[Item, int]], command: Envelope) -> None:
+        """Offer jobs whose first events stand at these sequences, and are their last ones."""
+        jobs = [_aggregate(item, sequence) for item, sequence in stored]
+        if jobs:
+            await self._dispatch.all(jobs, command)
+        for item, sequence in stored:
+            item.enqueued = Enqueued(id=item.command.subject, sequence=sequence)
 
     def _message(self, item: Item) -> Message:
         assert item.event
         subject = self._bus.subjects.event(SERVICE, item.command.subject)
         return subject, encode(item.event), {EXPECTED: "0"}
 
-    async def _new_among(self, items: Sequence[Item]) -> list[Item]:
-        """Those of which nothing is stored. Raises Unavailable if that is so of all of them."""
+    async def _parted(self, items: Sequence[Item]) -> tuple[list[Item], Sequence[tuple[Item, int]]]:
+        """Those of which nothing is stored, and those that an earlier try stored and that nothing
+        happened to since, with their sequences. Raises Unavailable if all are of the former.
+        """
         by_subject = {self._bus.subjects.event(SERVICE, i.command.subject): i for i in items}
         request = {"multi_last": list(by_subject)}
         found = await read(self._bus, self._stream, request, timeout=self._bus.timeout)
         if not found:
             raise Unavailable("What was stored for some of the jobs cannot be read yet.")
+        again: list[tuple[Item, int]] = []
         for message in found:
-            del by_subject[message.subject]
-        return list(by_subject.values())
+            item, event = by_subject.pop(message.subject), decode(message.data)
+            if event.version == 1 and event.causationid == item.command.id:
+                item.event, item.state = event, evolve(None, unwrap(event), event)
+                again.append((item, message.sequence))
+        return list(by_subject.values()), again
 
     # -- each by itself ----------------------------------------------------------------------
 

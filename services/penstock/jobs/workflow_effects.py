@@ -26,23 +26,23 @@ from penstock.contracts.errors import (
     from_problem,
 )
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import CancelJob, EnqueueJob, Origin
+from penstock.contracts.jobs import EnqueueJob
 from penstock.contracts.jobs_bulk import MOST
 from penstock.contracts.workflow_state import (
     LONGEST_ERROR,
     MOST_ENDS,
     WorkflowState,
     advance_id,
-    dependencies,
     told_together,
 )
-from penstock.contracts.workflows import JobEnded, Step
+from penstock.contracts.workflows import JobEnded
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.sender import Cause, Sender
 from penstock.jobs.at_once import each
 from penstock.jobs.bulk import Item
+from penstock.jobs.workflow_jobs import asked, cancelling, enqueueing, of_another, under_way
 from penstock.jobs.workflow_payload import filled
 from penstock.jobs.workflow_results import StepResults
 
@@ -93,8 +93,8 @@ class WorkflowEffects:
 
         A job that cannot be enqueued counts as failed. Raises Unavailable or Timeout.
         """
-        asked = {one for key in wanted for one in _asked(state.step(key))}
-        found = await self._results.of_steps(state, sorted(asked))
+        needed = {one for key in wanted for one in asked(state.step(key))}
+        found = await self._results.of_steps(state, sorted(needed))
         parts = _parts(_jobs(state, wanted, found))
 
         async def work(_: int) -> None:
@@ -149,24 +149,13 @@ class WorkflowEffects:
         await each(range(len(ids)), one)
 
 
-def _under_way(state: WorkflowState, key: str) -> list[str]:
-    ids = state.job_ids(key)
-    return [ids[index] for index in state.under_way(key)]
-
-
-def _asked(step: Step) -> set[str]:
-    """The keys of the steps whose results it is given."""
-    return dependencies(msgspec.structs.replace(step, after=()))
-
-
 def _jobs(
     state: WorkflowState, wanted: Mapping[str, Sequence[int]], found: Mapping[str, Any]
 ) -> Iterator[Made]:
     """The jobs with these numbers, or why there cannot be one."""
     for key, numbers in wanted.items():
         ids, step = state.job_ids(key), state.step(key)
-        asked = _asked(step)
-        results = {one: found[one] for one in asked}
+        results = {one: found[one] for one in asked(step)}
         gone = next((one for one in results.values() if isinstance(one, PenstockError)), None)
         items = results.get(step.each) if isinstance(step.each, str) else step.each
         for index in numbers:
@@ -179,7 +168,7 @@ def _jobs(
             except InvalidMessage as error:
                 yield ids[index], error
             else:
-                yield ids[index], _job(state, step, payload)
+                yield ids[index], enqueueing(state, step, payload)
 
 
 def _parts(jobs: Iterator[Made]) -> Iterator[list[Made]]:
@@ -201,25 +190,8 @@ def _refusal(state: WorkflowState, item: Item) -> PenstockError | None:
     if item.enqueued.problem is not None:
         error = from_problem(item.enqueued.problem)
         return None if isinstance(error, Archived) else error
-    if isinstance(item.state, JobState) and item.state.origin == item.data.origin:
-        return None
-    id = item.command.subject
-    return Refused(f"There is a job {id!r} already, which is not of this workflow.")
-
-
-def _job(state: WorkflowState, step: Step, payload: dict[str, Any]) -> EnqueueJob:
-    return EnqueueJob(
-        name=step.name,
-        payload=payload,
-        queue=step.queue,
-        priority=step.priority,
-        delay=step.delay,
-        max_attempts=step.max_attempts,
-        backoff=step.backoff,
-        tags=state.tags,
-        rules=step.rules,
-        origin=Origin(workflow=state.id),
-    )
+    origin = item.state.origin if isinstance(item.state, JobState) else None
+    return of_another(item.command.subject, origin, item.data)
 
 
 def _command(data: msgspec.Struct, id: str, subject: str, cause: Envelope) -> Envelope:

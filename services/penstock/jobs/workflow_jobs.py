@@ -12,10 +12,8 @@ import msgspec
 from penstock.contracts.errors import NotFound, Refused
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import CancelJob, EnqueueJob, Origin
-from penstock.contracts.workflow_state import WorkflowState, dependencies
+from penstock.contracts.workflow_state import LONGEST_ERROR, WorkflowState, dependencies
 from penstock.contracts.workflows import AdvanceWorkflow, End, Step
-
-LONGEST = 2_000  # characters of an error; as many as one command tells fit into it
 
 
 def enqueueing(state: WorkflowState, step: Step, payload: dict[str, Any]) -> EnqueueJob:
@@ -78,5 +76,5 @@ def how_it_ended(job: JobState, result: Any, unusable: str | None = None) -> Adv
         job=job.id,
         how=msgspec.convert(job.state, End),
         size=len(result) if isinstance(result, list) else None,
-        error=error[:LONGEST] if error else None,
+        error=error[:LONGEST_ERROR] if error else None,
     )

@@ -13,8 +13,8 @@ from typing import Any
 
 from penstock.contracts.envelope import Envelope, wrap
 from penstock.contracts.job_state import JobState
-from penstock.contracts.workflow_state import WorkflowState, told_together
-from penstock.contracts.workflows import JobEnded
+from penstock.contracts.workflow_state import WorkflowState
+from penstock.contracts.workflows import AdvanceWorkflow
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.repeated import Repeated
@@ -68,17 +68,17 @@ class WorkflowRecovery:
         if missing:
             await self._effects.enqueue(state, {key: sorted(missing)}, last)
 
-    async def _told(self, job: Aggregate[Any]) -> JobEnded | None:
+    async def _told(self, job: Aggregate[Any]) -> AdvanceWorkflow | None:
         if job.tombstone is not None:
             why = f"The job {job.id!r} was archived or erased before its workflow knew its end."
-            return JobEnded(job=job.id, how="failed", error=why)
+            return AdvanceWorkflow(job=job.id, how="failed", error=why)
         assert isinstance(job.state, JobState)
         return await self._telling.told(job.state) if job.state.is_over else None
 
-    async def _tell(self, state: WorkflowState, told: JobEnded, last: Envelope) -> None:
+    async def _tell(self, state: WorkflowState, told: AdvanceWorkflow, last: Envelope) -> None:
         # Not the command that was lost: it may have become a dead letter, or be known as refused.
         command = wrap(
-            told_together([told]),
+            told,
             id=f"{last.id}:{told.job}:recovered",
             subject=state.id,
             time=datetime.now(UTC),

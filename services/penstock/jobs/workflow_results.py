@@ -66,11 +66,7 @@ class StepResults:
         last = (await self._last.of(subject)).get(subject)
         end = unwrap(decode(last.data)) if last else None
         if end is None or isinstance(end, Archived | Erased):
-            raise NotFound(
-                f"What the job {id!r} returned was archived or erased before this step "
-                "began; have jobs archived later than workflows take.",
-                id=id,
-            )
+            raise gone(id)
         if not isinstance(end, JobCompleted):
             return None
         return await self._of_stored(id, end.stored) if end.stored else end.result

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import NotFound, TooLarge
 from penstock.contracts.job_state import JobState
-from penstock.contracts.workflow_state import LONGEST_ERROR, MOST_ENDS, advance_id, told_together
-from penstock.contracts.workflows import End, JobEnded
+from penstock.contracts.workflow_state import MOST_ENDS, advance_id, told_together
+from penstock.contracts.workflows import AdvanceWorkflow
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.gathering import Gathering
@@ -18,7 +16,7 @@ from penstock.infra.sender import Cause, Sender
 from penstock.jobs.workflow_jobs import how_it_ended
 from penstock.jobs.workflow_results import StepResults
 
-Ended = tuple[JobEnded, Envelope]
+Ended = tuple[AdvanceWorkflow, Envelope]
 
 
 class Telling:
@@ -48,12 +46,9 @@ class Telling:
         command_id = advance_id([last.id for _, last in ends])
         await self._sender.post(command, id=workflow, command_id=command_id, cause=why)
 
-    async def told(self, job: JobState) -> JobEnded:
+    async def told(self, job: JobState) -> AdvanceWorkflow:
         """What there is to tell of a job that is over. Raises Unavailable or Timeout."""
         try:
             return how_it_ended(job, await self._results.of_job(job))
         except (NotFound, TooLarge) as unusable:
-            error = str(unusable)
-        how = msgspec.convert(job.state, End)
-        error = error[:LONGEST_ERROR] if error else None
-        return JobEnded(job=job.id, how=how, size=size, error=error)
+            return how_it_ended(job, None, str(unusable))
