@@ -199,6 +199,7 @@ CASES: dict[str, list[Step]] = {
     ],
     "start a workflow of many jobs": [("workflow:ID", wide)],
     "end many jobs of a workflow": [("workflow:ID", wide), ("workflow:ID", ends)],
+    "cancel a workflow of many jobs": [("workflow:ID", wide), ("workflow:ID", CancelWorkflow())],
     "fail a step": [("workflow:ID", two), ("workflow:ID", lost)],
     "cancel a workflow": [("workflow:ID", two), ("workflow:ID", CancelWorkflow())],
     "restart a workflow": [

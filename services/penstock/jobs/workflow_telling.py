@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
-from penstock.contracts.envelope import Envelope
+from penstock.contracts.envelope import Envelope, type_of
 from penstock.contracts.errors import NotFound, TooLarge
 from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import CancelJob
 from penstock.contracts.workflow_state import MOST_ENDS, advance_id, told_together
 from penstock.contracts.workflows import AdvanceWorkflow
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.gathering import Gathering
 from penstock.infra.sender import Cause, Sender
+from penstock.jobs.workflow import Command
 from penstock.jobs.workflow_jobs import how_it_ended
 from penstock.jobs.workflow_results import StepResults
 
+CANCEL = str(type_of(CancelJob))
+OF_WORKFLOWS = {str(type_of(command)) for command in get_args(Command)}
 Ended = tuple[AdvanceWorkflow, Envelope]
 
 
@@ -30,9 +35,11 @@ class Telling:
         self._results = results
         self._ends: Gathering[Ended] = Gathering(self._post, most=MOST_ENDS)
 
-    async def effect(self, job: Aggregate[JobState], _: Envelope) -> None:
+    async def effect(self, job: Aggregate[JobState], command: Envelope) -> None:
         """Let the workflow of a job that is over know; see `Decider`."""
         state, last = job.state, job.last
+        if command.type == CANCEL and command.causationtype in OF_WORKFLOWS:
+            return  # the workflow has it cancelled since it is over itself
         if state is None or last is None or not state.is_over or state.discarded:
             return
         if state.origin is None or (workflow := state.origin.workflow) is None:
