@@ -10,8 +10,7 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from penstock.client import Penstock
 from penstock.contracts.errors import Unavailable
 from penstock.contracts.jobs import EnqueueJob
 from penstock.contracts.views import Verified, Verify
-from penstock.infra.bus import Bus
 from penstock.infra.control import ask_all
 from penstock.infra.event_log import JetStreamEventLog
 from support.faults.checker import Violation
@@ -30,7 +28,7 @@ from support.faults.job_checker import check, doubly_completed, lost, slowest_ta
 from support.faults.job_clients import Clients
 from support.faults.job_plan import Asked, jobs
 from support.faults.job_stories import Stories, count, restarts
-from support.faults.job_system import NATS, SERVICES, WORKERS, JobSystem
+from support.faults.job_system import NATS, SERVICES, WORKERS, JobSystem, running
 
 EVERY = 1.0  # seconds between two kills
 MOST = 3000  # jobs a second, at most
@@ -233,31 +231,6 @@ async def until(ps: Penstock, holds: Callable[[Stories], bool]) -> Stories:
         while not holds(stories := Stories([record async for record in log.read()])):
             await asyncio.sleep(0.05)
     return stories
-
-
-@asynccontextmanager
-async def running(system: JobSystem) -> AsyncIterator[tuple[JobSystem, Penstock]]:
-    """The system started, and a client of it that was answered."""
-    try:
-        await system.start()
-        async with Penstock(system.url, timeout=2.0) as ps:
-            await answered(ps.session.bus)
-            yield system, ps
-    finally:
-        await system.close()
-
-
-async def answered(bus: Bus) -> None:
-    """Wait until the service is there."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                async for _ in ask_all(bus, "jobs", "no-verb", Verify()):
-                    pass
-            except Unavailable:
-                await asyncio.sleep(0.1)
-            else:
-                return
 
 
 def told(found: list[Violation], system: JobSystem) -> str:

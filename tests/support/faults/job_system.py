@@ -8,10 +8,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from penstock.client import Penstock
+from penstock.contracts.errors import Unavailable
+from penstock.contracts.views import Verify
+from penstock.infra.bus import Bus
+from penstock.infra.control import ask_all
 from support.command_line import CLEAN, PENSTOCK
 from support.faults import job_worker
 from support.faults.processes import KilledNats, Restarted
@@ -100,3 +106,28 @@ class JobSystem:
 
     def _add(self, name: str, command: list[str], env: dict[str, str]) -> None:
         self._programs[name] = Restarted(name, command, env, self._directory / f"{name}.log")
+
+
+@asynccontextmanager
+async def running(system: JobSystem) -> AsyncIterator[tuple[JobSystem, Penstock]]:
+    """The system started, and a client of it that was answered."""
+    try:
+        await system.start()
+        async with Penstock(system.url, timeout=2.0) as ps:
+            await answered(ps.session.bus)
+            yield system, ps
+    finally:
+        await system.close()
+
+
+async def answered(bus: Bus) -> None:
+    """Wait until the service is there."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async for _ in ask_all(bus, "jobs", "no-verb", Verify()):
+                    pass
+            except Unavailable:
+                await asyncio.sleep(0.1)
+            else:
+                return
