@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Unpack
 
 import msgspec
 
-from penstock.client.schedules import Terms, put_command
+from penstock.client.schedule_terms import Terms, put_command
 from penstock.client.worker.by_function import remember
 from penstock.client.worker.declared import Declared
 from penstock.client.worker.handlers import Handler, Lane
