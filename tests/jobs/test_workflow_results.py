@@ -44,6 +44,10 @@ async def worker(new_worker: NewWorker, serve: Serve) -> AsyncIterator[None]:
     async def double(x: int) -> int:
         return x * 2
 
+    @worker.register_handler("echo")
+    async def echo(what: list[int | None]) -> list[int | None]:
+        return what
+
     await serve(worker)
     yield
 
@@ -76,6 +80,20 @@ async def test_a_result_too_large_for_a_payload_fails_the_step_that_needs_it(
     await ps.workflows.start(flow, id="w")
     with pytest.raises(JobFailed, match=r"length: The payload has \d+ bytes .* at most 524288"):
         await ps.workflows.result("w", timeout=10)
+
+
+async def test_a_job_that_cannot_be_enqueued_and_is_ignored_returns_nothing(
+    ps: Penstock, worker: None
+) -> None:
+    each = step(
+        "double",
+        {"x": Item("n")},
+        key="each",
+        each=[{"n": 1}, {"no": 2}, {"n": 3}],
+        on_failure="ignore",
+    )
+    await ps.workflows.start([each, step("echo", {"what": Result("each")})], id="w")
+    assert await ps.workflows.result("w", timeout=10) == [2, None, 6]
 
 
 async def test_a_result_that_is_in_the_archive_fails_the_step_that_needs_it(

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from penstock.contracts.envelope import decode, unwrap
-from penstock.contracts.errors import NotFound, TooLarge
+from penstock.contracts.errors import NotFound, TooLarge, Unavailable
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobCompleted
 from penstock.contracts.lifecycle import Archived, Erased
-from penstock.contracts.workflow_state import WorkflowState
+from penstock.contracts.workflow_state import COMPLETED, WorkflowState
 from penstock.infra.bus import Bus
 from penstock.infra.last_messages import LastMessages
 from penstock.infra.objects import Objects
@@ -32,17 +32,19 @@ class StepResults:
         self._last = LastMessages(bus, bus.subjects.event_stream(SERVICE))
 
     async def of_step(self, state: WorkflowState, key: str) -> Any:
-        """What a completed step returned; of one with `each`, the list of it.
+        """What a completed step returned; of one with `each`, the list of it, with None for jobs
+        whose failure is ignored.
 
         Raises NotFound if it is gone, TooLarge above 64 MiB, Unavailable or Timeout.
         """
-        ids = state.job_ids(key)
+        ids, letters = state.job_ids(key), state.runs[key].jobs or ""
         found: list[Any] = [None] * len(ids)
+        completed = [index for index, letter in enumerate(letters) if letter == COMPLETED]
 
         async def get(index: int) -> None:
             found[index] = await self._of_id(ids[index])
 
-        await each(range(len(ids)), get, at_once=min(len(ids), TOGETHER))
+        await each(completed, get, at_once=min(len(completed), TOGETHER))
         if state.step(key).each is not None:
             return found
         return found[0] if found else None
@@ -68,7 +70,7 @@ class StepResults:
         if end is None or isinstance(end, Archived | Erased):
             raise gone(id)
         if not isinstance(end, JobCompleted):
-            return None
+            raise Unavailable("The replica that was asked for the job's events lags behind.")
         return await self._of_stored(id, end.stored) if end.stored else end.result
 
     async def of_job(self, job: JobState) -> Any:
