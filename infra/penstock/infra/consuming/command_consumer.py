@@ -22,7 +22,13 @@ from opentelemetry.trace import SpanKind
 
 from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, decode, messages
-from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable, from_problem
+from penstock.contracts.errors import (
+    Conflict,
+    InvalidMessage,
+    PenstockError,
+    Unavailable,
+    from_problem,
+)
 from penstock.contracts.registry import MESSAGES
 from penstock.contracts.subjects import REDRIVEN, REPLY
 from penstock.infra.bus import Bus
@@ -144,7 +150,7 @@ class CommandConsumer:
         except InvalidMessage as error:
             settled = await self._give_up(msg, error)
             kind, outcome = "unknown", Outcome(id="", problem=error.problem())
-        except Unavailable as error:
+        except (Unavailable, Conflict) as error:
             log.warning("%s: a command waits: %s", self._service, error)
             settled = False
         except Exception as error:  # noqa: BLE001 - retried, then a dead letter
@@ -176,6 +182,11 @@ class CommandConsumer:
                 return await self._handle(command, anew=REDRIVEN in (msg.headers or {}))
             except Unavailable:
                 raise
+            except Conflict as error:
+                # It says nothing of the command: where nobody hears of it, it comes again.
+                if REPLY not in (msg.headers or {}):
+                    raise
+                return Outcome(id=command.id, problem=error.problem())
             except PenstockError as error:
                 return Outcome(id=command.id, problem=error.problem())
 
