@@ -57,6 +57,21 @@ async def test_what_comes_while_a_message_is_on_its_way_goes_with_the_next() -> 
     assert there.heard == [("a", [1]), ("a", [2, 3, 4]), ("a", [5])]
 
 
+async def test_what_comes_soon_after_a_message_goes_together() -> None:
+    there = Receivers()
+    there.open.set()
+    gathering = Gathering(there.send, most=10, pause=0.1)
+    await gathering.say("a", 1)
+    later = []
+    for number in (2, 3):
+        later += says(gathering, "a", number)
+        await rounds()
+    await gathering.say("b", 4)
+    assert there.heard == [("a", [1]), ("b", [4])]
+    await asyncio.gather(*later)
+    assert there.heard[2:] == [("a", [2, 3])]
+
+
 async def test_all_who_said_something_hear_that_it_could_not_be_sent() -> None:
     there = Receivers()
     there.open.set()

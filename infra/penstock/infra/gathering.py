@@ -1,16 +1,19 @@
 """Sends together what many have to say to one receiver at about the same time. Keeps nothing.
 
-What comes while a message is on its way goes with the next one: so each holds as much as the way is
-slow, and a single one goes at once.
+The first goes at once; what comes while it is on its way, or so soon after it that the receiver
+would be busy with it, goes with the next.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from penstock.infra.keyed_locks import KeyedLocks
+
+REMEMBERED = 1_000  # receivers that something was sent to lately
 
 T = TypeVar("T")
 Send = Callable[[str, Sequence[T]], Awaitable[None]]
@@ -26,13 +29,15 @@ class _Together(Generic[T]):
 
 
 class Gathering(Generic[T]):
-    """`send` is called with a receiver and at most `most` of what there is to say to it, never
-    twice at a time for one receiver.
+    """`send` is called with a receiver and at most `most` of what there is to say to it, for one
+    receiver never twice at a time, nor within `pause` seconds.
     """
 
-    def __init__(self, send: Send[T], *, most: int) -> None:
+    def __init__(self, send: Send[T], *, most: int, pause: float = 0.0) -> None:
         self._send = send
         self._most = most
+        self._pause = pause
+        self._sent: OrderedDict[str, float] = OrderedDict()
         self._open: dict[str, _Together[T]] = {}
         self._locks = KeyedLocks()
 
@@ -51,6 +56,7 @@ class Gathering(Generic[T]):
 
     async def _send_now(self, receiver: str, together: _Together[T]) -> None:
         """Should whoever does it be cancelled, the next one who waits for it does it."""
+        await self._until_due(receiver)
         if self._open.get(receiver) is together:
             del self._open[receiver]
         try:
@@ -58,3 +64,12 @@ class Gathering(Generic[T]):
             together.is_sent = True
         except Exception as error:  # noqa: BLE001 - raised by all who wait for it
             together.error = error
+        self._sent[receiver] = asyncio.get_running_loop().time()
+        self._sent.move_to_end(receiver)
+        if len(self._sent) > REMEMBERED:
+            self._sent.popitem(last=False)
+
+    async def _until_due(self, receiver: str) -> None:
+        due = self._sent.get(receiver, -self._pause) + self._pause
+        if (left := due - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(left)

@@ -19,6 +19,7 @@ from penstock.jobs.workflow import Command
 from penstock.jobs.workflow_jobs import how_it_ended
 from penstock.jobs.workflow_results import StepResults
 
+PAUSE = 0.02  # seconds between two commands to one workflow, which takes one after the other
 CANCEL = str(type_of(CancelJob))
 OF_WORKFLOWS = {str(type_of(command)) for command in get_args(Command)}
 Ended = tuple[AdvanceWorkflow, Envelope]
@@ -33,7 +34,7 @@ class Telling:
     def __init__(self, bus: Bus, results: StepResults) -> None:
         self._sender = Sender(bus)
         self._results = results
-        self._ends: Gathering[Ended] = Gathering(self._post, most=MOST_ENDS)
+        self._ends: Gathering[Ended] = Gathering(self._post, most=MOST_ENDS, pause=PAUSE)
 
     async def effect(self, job: Aggregate[JobState], command: Envelope) -> None:
         """Let the workflow of a job that is over know; see `Decider`."""

@@ -15,6 +15,7 @@ from penstock.contracts.workflows import JobEnded
 from penstock.infra.gathering import Gathering
 from penstock.infra.sender import Cause
 
+PAUSE = 0.01  # seconds between two commands to one workflow, which takes one after the other
 Ended = tuple[JobEnded, Envelope]
 
 
@@ -23,7 +24,7 @@ class WorkflowEnds:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._ends: Gathering[Ended] = Gathering(self._post, most=MOST_ENDS)
+        self._ends: Gathering[Ended] = Gathering(self._post, most=MOST_ENDS, pause=PAUSE)
 
     async def tell(self, workflow: str, told: JobEnded, event: Envelope) -> None:
         """Tell it, with others perhaps; stored when this returns. Raises Unavailable."""
