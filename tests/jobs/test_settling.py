@@ -70,7 +70,7 @@ async def test_the_worker_tells_of_the_start_and_the_end_of_a_job_that_others_wa
     ps: Penstock, told: list[str], new_worker: NewWorker, serve: Serve
 ) -> None:
     await work(new_worker, serve)
-    job = await ps.jobs.enqueue("one", limit="k", at_most=1)
+    job = await ps.jobs.enqueue("one", limit="k", at_most=1, tenant="t")
     await ps.jobs.result(job.id, timeout=15)
     await nothing_left(ps)
     _, started, completed = await ps.jobs.history(job.id)

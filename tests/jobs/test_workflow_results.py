@@ -187,7 +187,7 @@ async def test_two_instances_complete_a_workflow_once(
     async with running_system(nats_url, prefix, tmp_path / "other", {"jobs": build}):
         each = step("double", {"x": Item()}, each=list(range(700)))  # more than go together
         await ps.workflows.start([each, step("sum", {"xs": Result("double")})], id="w")
-        assert await ps.workflows.result("w", timeout=15) == 700 * 699
+        assert await ps.workflows.result("w", timeout=40) == 700 * 699
         history = await ps.workflows.history("w")
         names = await event_names(ps, "workflow:w")
     ends = [end for entry in history for end in entry.data.get("ends", [entry.data])]
