@@ -66,6 +66,16 @@ async def test_setting_it_again_replaces_it(timers: Timers, due: Due) -> None:
     assert (await awaited(due, "a")).data == b"second"
 
 
+async def test_many_set_at_once_each_arrive_at_their_time_and_replace_those_before(
+    timers: Timers, due: Due
+) -> None:
+    await timers.set("7", after(0.5), b"replaced")
+    await timers.set_many([(f"{n}", after(0.6 + n % 3 / 10), b"%d" % n) for n in range(1000)])
+    await timers.cancel("8")
+    assert [(await awaited(due, f"{n}")).data for n in (0, 7, 999)] == [b"0", b"7", b"999"]
+    assert await due("8") is None
+
+
 async def test_a_cancelled_timer_does_not_arrive(timers: Timers, due: Due) -> None:
     await timers.set("a", after(0.4), b"")
     await timers.set("b", after(0.6), b"")

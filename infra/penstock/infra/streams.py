@@ -82,7 +82,12 @@ def streams(subjects: Subjects, replicas: int = 1, *, clustered: bool = False) -
         _stream(name("cmd"), [f"{p}.cmd.>"], replicas, retention="workqueue"),
         _stream(name("work"), [f"{p}.work.>"], replicas, retention=by_server, allow_atomic=True),
         _stream(
-            name("sched"), [f"{p}.sched.>"], replicas, allow_msg_schedules=True, allow_msg_ttl=True
+            name("sched"),
+            [f"{p}.sched.>"],
+            replicas,
+            allow_msg_schedules=True,
+            allow_msg_ttl=True,
+            allow_atomic=True,
         ),
         _stream(name("dead"), [f"{p}.dead.>"], replicas, max_age=90 * DAY),
         _stream(name("snap"), [f"{p}.snap.>"], replicas, max_msgs_per_subject=1),

@@ -6,13 +6,18 @@ https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-51.md
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from penstock.infra.bus import Bus, StreamError
+from penstock.infra.bus import Bus, Message, StreamError
+from penstock.infra.commit import publish_batch
+from penstock.infra.storing import REPLY
 
 SCHEDULE = "Nats-Schedule"
 TARGET = "Nats-Schedule-Target"
 GONE = (10037, 10043, 10057)  # there is no such message any more
+
+Timer = tuple[str, datetime, bytes]  # see `Timers.set`
 
 
 class Timers:
@@ -28,12 +33,14 @@ class Timers:
 
         Raises Unavailable or Timeout: set it again then.
         """
-        moment = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        headers = {
-            SCHEDULE: f"@at {moment}",
-            TARGET: self._bus.subjects.due(self._service, id),
-        }
-        await self._bus.publish_acked(self._bus.subjects.timer(self._service, id), body, headers)
+        await self._bus.publish_acked(*self._message(id, at, body))
+
+    async def set_many(self, timers: Sequence[Timer]) -> None:
+        """As `set` each of up to 1000, all or none; no two may have the same id.
+
+        Raises as `publish_batch` does: whoever gets an error sets them again, or one by one.
+        """
+        await publish_batch(self._bus, [self._message(*one) for one in timers], timeout=REPLY)
 
     async def cancel(self, id: str) -> None:
         """Remove the timer, and its due message if that was not taken yet."""
@@ -53,6 +60,14 @@ class Timers:
         except StreamError as error:
             if error.err_code not in GONE:
                 raise
+
+    def _message(self, id: str, at: datetime, body: bytes) -> Message:
+        moment = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        headers = {
+            SCHEDULE: f"@at {moment}",
+            TARGET: self._bus.subjects.due(self._service, id),
+        }
+        return self._bus.subjects.timer(self._service, id), body, headers
 
     async def _purge(self, subject: str) -> None:
         await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})

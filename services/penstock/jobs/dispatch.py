@@ -7,9 +7,10 @@ timer replaces itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
 from penstock.contracts.job_state import JobState
@@ -20,11 +21,32 @@ from penstock.infra.commit import publish_batch
 from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
 from penstock.infra.storing import REPLY
-from penstock.infra.timers import Timers
+from penstock.infra.timers import Timer, Timers
 from penstock.jobs.admission import Admission
 from penstock.jobs.expiry import Expiry
+from penstock.jobs.gate import is_gated
 from penstock.jobs.job import Offer, Wait, Withdraw, next_step, ready
 from penstock.jobs.progress import EndsOfProgress
+
+T = TypeVar("T")
+
+
+def is_plain(state: JobState) -> bool:
+    """Whether nothing but an item or one timer follows from its state, and nobody is asked."""
+    rules = state.rules
+    return state.expires_at is None and rules.unique_key is None and not is_gated(rules)
+
+
+async def _unless_refused(
+    send: Callable[[Sequence[T]], Awaitable[None]], jobs: Sequence[tuple[Aggregate[JobState], T]]
+) -> list[Aggregate[JobState]]:
+    """Send what goes with each job, all in one; the jobs of which nothing was stored."""
+    try:
+        if jobs:
+            await send([one for _, one in jobs])
+    except StreamError:
+        return [job for job, _ in jobs]
+    return []
 
 
 class Dispatch:
@@ -63,21 +85,28 @@ class Dispatch:
                 assert_never(never)
 
     async def all(self, jobs: Sequence[Aggregate[JobState]], command: Envelope) -> None:
-        """As `effect` for each of several jobs whose first events were just stored."""
-        now, later = [], []
+        """As `effect` for each of up to 1000 jobs whose events were just stored, in few batches."""
+        offered: list[tuple[Aggregate[JobState], Message]] = []
+        waiting: list[tuple[Aggregate[JobState], Timer]] = []
+        by_itself: list[Aggregate[JobState]] = []
         for job in jobs:
             assert job.state is not None and job.last is not None
-            step = next_step(job.state, job.sequence)
-            if isinstance(step, Offer) and job.state.expires_at is None:
-                now.append((job, self._item(job.state, job.last, step.ready)))
-            else:
-                later.append(job)
-        try:
-            if now:
-                await publish_batch(self._bus, [item for _, item in now], timeout=REPLY)
-        except StreamError:
-            later += [job for job, _ in now]
-        await asyncio.gather(*(self.effect(job, command) for job in later))
+            match next_step(job.state, job.sequence) if is_plain(job.state) else None:
+                case Offer(ready):
+                    offered.append((job, self._item(job.state, job.last, ready)))
+                case Wait(run_at):
+                    message = timer(job.last, job.sequence)
+                    waiting.append((job, (job.id, run_at, encode(message))))
+                case _:
+                    by_itself.append(job)
+        refused = await asyncio.gather(
+            _unless_refused(self._publish, offered), _unless_refused(self._timers.set_many, waiting)
+        )
+        by_itself += itertools.chain(*refused)
+        await asyncio.gather(*(self.effect(job, command) for job in by_itself))
+
+    async def _publish(self, items: Sequence[Message]) -> None:
+        await publish_batch(self._bus, items, timeout=REPLY)
 
     async def admit(self, job: Aggregate[JobState]) -> None:
         """Offer a job whose time has come, or have it wait for others first. Raises as `offer`."""
