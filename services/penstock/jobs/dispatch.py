@@ -113,11 +113,21 @@ class Dispatch:
         if await self._admission.admits(job):
             await self.offer(job)
 
+    async def admit_all(self, jobs: Sequence[Aggregate[JobState]]) -> None:
+        """As `admit` each of up to 1000 jobs."""
+        free = [job for job in jobs if job.state and not is_gated(job.state.rules)]
+        items = [(job, self._item_of(job)) for job in free]
+        refused = await _unless_refused(self._publish, items)
+        gated = [job for job in jobs if job.state and is_gated(job.state.rules)]
+        await asyncio.gather(*(self.admit(job) for job in (*gated, *refused)))
+
     async def offer(self, job: Aggregate[JobState]) -> None:
         """Give workers an item. Raises Unavailable, or Timeout: offer it again then."""
+        await self._bus.publish_acked(*self._item_of(job))
+
+    def _item_of(self, job: Aggregate[JobState]) -> Message:
         assert job.state is not None and job.last is not None
-        item = self._item(job.state, job.last, ready(job.state, job.sequence))
-        await self._bus.publish_acked(*item)
+        return self._item(job.state, job.last, ready(job.state, job.sequence))
 
     def _item(self, state: JobState, last: Envelope, ready: JobReady) -> Message:
         item = wrap(

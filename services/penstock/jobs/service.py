@@ -31,6 +31,7 @@ from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.handlers import Handlers
 from penstock.jobs.handlers_missing import Unhandled
 from penstock.jobs.items import Settled
+from penstock.jobs.latest import Latest
 from penstock.jobs.queue_effects import QueueEffects
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.reconcile import Reconciler
@@ -99,7 +100,9 @@ def build(frame: Frame) -> Service[State]:
     if settings.result_age or settings.result_count:
         every = settings.retention_interval
         service.parts.append(Repeated("retention of results", results.look, every=every))
-    due = DueJobs(frame.bus, decider.load, dispatch, {SCHEDULE: schedules.due, GATE: sweep.due})
+    latest = Latest(frame.bus, lambda: service.model)
+    of_kinds = {SCHEDULE: schedules.due, GATE: sweep.due}
+    due = DueJobs(frame.bus, decider.load, dispatch, latest, of_kinds)
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)
     reconciler = Reconciler(
