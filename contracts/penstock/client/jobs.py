@@ -54,7 +54,7 @@ from penstock.contracts.jobs import (
     RedriveJob,
     Rules,
 )
-from penstock.contracts.jobs_bulk import Enqueued, JobSpec
+from penstock.contracts.jobs_bulk import DiscardJobs, Enqueued, JobSpec, RedriveJobs
 from penstock.infra.objects import Objects
 
 
@@ -322,9 +322,7 @@ class Jobs:
         Interrupted, call it again: what is redriven is no longer dead. Raises Unavailable, Timeout.
         """
         question = ListDead(error=error, name=name, queue=queue, cause=cause)
-        return await jobs_dead.settle_all(
-            self._session, question, lambda id: self.redrive(id, reason), told
-        )
+        return await jobs_dead.settle_all(self._session, question, RedriveJobs, reason, told)
 
     async def discard_all(
         self,
@@ -338,9 +336,7 @@ class Jobs:
     ) -> Settled:
         """Discard every dead job that fits, in the same way."""
         question = ListDead(error=error, name=name, queue=queue, cause=cause)
-        return await jobs_dead.settle_all(
-            self._session, question, lambda id: self.discard(id, reason), told
-        )
+        return await jobs_dead.settle_all(self._session, question, DiscardJobs, reason, told)
 
     async def rerun(self, id: str, *, command_id: str | None = None) -> JobState:
         """Enqueue a new job with the input that another one had, also one in the archive.

@@ -18,6 +18,7 @@ Page = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 class ListJobs(Question, frozen=True, kw_only=True, omit_defaults=True):
     """Jobs, newest first; `before` is the id of the last one of the page before.
 
+    A page of large jobs has fewer than `limit`; the list is at its end when a page is empty.
     `since` and `until` bound when they were enqueued; `workflow`, `schedule`, `parent` and
     `rerun_of` are ids of what they came from.
     """

@@ -49,3 +49,50 @@ class EnqueueJobs(Message, frozen=True, kw_only=True):
     outcome: ClassVar[type[msgspec.Struct]] = EnqueuedJobs
 
     jobs: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MOST)]
+
+
+class JobAt(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it was when the event at `sequence` was its last one."""
+
+    id: str
+    sequence: int
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one of many jobs: the sequence of its last event, or why it was refused."""
+
+    id: str
+    sequence: int = 0
+    problem: Problem | None = None
+
+
+class ChangedJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of each job, in the order of the command."""
+
+    jobs: tuple[Changed, ...]
+
+
+JobsAt = Annotated[tuple[JobAt, ...], msgspec.Meta(max_length=MOST)]
+
+
+@command(SERVICE, "redrive-many")
+class RedriveJobs(Message, frozen=True, kw_only=True):
+    """Redrive up to 500 jobs, each as by RedriveJob. The command's subject is an id for them all.
+
+    One that is no longer as it was at its `sequence` takes longer.
+    """
+
+    outcome: ClassVar[type[msgspec.Struct]] = ChangedJobs
+
+    jobs: JobsAt
+    reason: str | None = None
+
+
+@command(SERVICE, "discard-many")
+class DiscardJobs(Message, frozen=True, kw_only=True):
+    """Discard up to 500 jobs, each as by DiscardJob; otherwise as RedriveJobs."""
+
+    outcome: ClassVar[type[msgspec.Struct]] = ChangedJobs
+
+    jobs: JobsAt
+    reason: str | None = None

@@ -14,7 +14,7 @@ from nats.aio.subscription import Subscription
 
 from penstock.contracts.answers import Answer, Question
 from penstock.contracts.envelope import invalid
-from penstock.contracts.errors import PenstockError, Unavailable
+from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.infra.bus import Bus
 from penstock.infra.telemetry import QUERIES
 
@@ -95,8 +95,20 @@ class QueryResponder:
         name = msg.subject.rpartition(".")[2]
         answer = await self._answer(name, msg.data)
         if msg.reply:
-            await self._bus.nc.publish(msg.reply, _encode(answer))
+            await self._bus.nc.publish(msg.reply, self._fitting(answer))
         QUERIES.labels(self._service, name, "failed" if answer.problem else "done").inc()
+
+    def _fitting(self, answer: Answer) -> bytes:
+        """The answer as it is sent, or that it is too large for that."""
+        body = _encode(answer)
+        try:
+            self._bus.check_size(len(body))
+        except TooLarge:
+            problem = TooLarge(
+                f"The answer has {len(body)} bytes; ask for less at a time."
+            ).problem()
+            return _encode(Answer(problem=problem))
+        return body
 
     async def _answer(self, name: str, body: bytes) -> Answer:
         if name not in self._endpoints:

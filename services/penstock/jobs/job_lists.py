@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import apsw
@@ -16,6 +16,7 @@ from penstock.infra import clock
 from penstock.infra.queries import Query
 
 decode = msgspec.json.Decoder(JobState).decode
+BYTES = 4 * 1024 * 1024  # of the states in one answer: the server takes twice as much
 LABELS = ("workflow", "schedule", "parent", "rerun_of", "tag")  # the rarest first
 
 
@@ -39,6 +40,31 @@ def page(
     db: apsw.Connection, where: list[str], labels: Mapping[str, str], params: dict[str, Any]
 ) -> list[JobState]:
     """Jobs that fit, newest first, behind the one that is `before`. Raises NotFound."""
+    return bounded(rows_of(db, "aggregate.state", where, labels, params))
+
+
+def bounded(rows: Iterable[Any]) -> list[JobState]:
+    """The jobs of these states, as many as fit into an answer; one at least, if there is any."""
+    jobs: list[JobState] = []
+    size = 0
+    for (state,) in rows:
+        size += len(state)
+        if jobs and size > BYTES:
+            break
+        jobs.append(decode(state))
+    return jobs
+
+
+def rows_of(
+    db: apsw.Connection,
+    told: str,
+    where: list[str],
+    labels: Mapping[str, str],
+    params: dict[str, Any],
+    *,
+    index: str = "",
+) -> Iterable[Any]:
+    """What is to be `told` of the jobs of a `page`; `index` says how they are found."""
     given = {
         **params,
         "since": _seconds(params.get("since")),
@@ -46,7 +72,7 @@ def page(
     }
     first, *others = labels or [None]
     main = "label" if first else "listed"
-    source = "label JOIN listed USING (id)" if first else "listed"
+    source = "label JOIN listed USING (id)" if first else f"listed {index}"
     if first:
         where = [f"label.what = '{first}' AND label.value = :{first}", *where]
     for what in others:
@@ -58,10 +84,10 @@ def page(
     if params["before"] is not None:
         given["edge"] = _created(db, params["before"])
         where.append("({created}, {id}) < (:edge, :before)")
-    told = " AND ".join(where).format(created=f"{main}.created", id=f"{main}.id") or "1"
-    select = f"""SELECT aggregate.state FROM {source} JOIN aggregate ON aggregate.id = {main}.id
-        WHERE {told} ORDER BY {main}.created DESC, {main}.id DESC LIMIT :limit"""
-    return [decode(body) for (body,) in db.execute(select, given)]
+    fits = " AND ".join(where).format(created=f"{main}.created", id=f"{main}.id") or "1"
+    select = f"""SELECT {told} FROM {source} JOIN aggregate ON aggregate.id = {main}.id
+        WHERE {fits} ORDER BY {main}.created DESC, {main}.id DESC LIMIT :limit"""
+    return db.execute(select, given)
 
 
 def _created(db: apsw.Connection, id: str) -> float:

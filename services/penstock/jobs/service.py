@@ -7,7 +7,7 @@ import time
 from penstock.contracts.gates import PREFIX as GATE
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE
-from penstock.contracts.jobs_bulk import EnqueueJobs
+from penstock.contracts.jobs_bulk import DiscardJobs, EnqueueJobs, RedriveJobs
 from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import PREFIX as SCHEDULE
 from penstock.contracts.schedules import ScheduleState
@@ -22,6 +22,7 @@ from penstock.jobs.admission import Admission
 from penstock.jobs.admission_entrance import Entrance
 from penstock.jobs.admission_sweep import AdmissionSweep
 from penstock.jobs.bulk import BulkEnqueue
+from penstock.jobs.dead_in_bulk import DeadInBulk
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
 from penstock.jobs.due import DUE, DueJobs
@@ -101,6 +102,8 @@ def build(frame: Frame) -> Service[State]:
         every = settings.retention_interval
         service.parts.append(Repeated("retention of results", results.look, every=every))
     latest = Latest(frame.bus, lambda: service.model)
+    dead = DeadInBulk(frame.bus, decider, dispatch, latest)
+    service.own |= {RedriveJobs: dead.redrive, DiscardJobs: dead.discard}
     of_kinds = {SCHEDULE: schedules.due, GATE: sweep.due}
     due = DueJobs(frame.bus, decider.load, dispatch, latest, of_kinds)
     service.watchdog.watch(due.durable(), "due job")
