@@ -45,7 +45,7 @@ from penstock.contracts.jobs import (
     Rules,
     SettleJob,
 )
-from penstock.contracts.jobs_bulk import EnqueueJobs, JobSpec
+from penstock.contracts.jobs_bulk import DiscardJobs, EnqueueJobs, JobAt, JobSpec, RedriveJobs
 from penstock.contracts.lifecycle import ARCHIVE, ERASE
 from penstock.contracts.notifications import Broadcast, MarkRead, SendNotification
 from penstock.contracts.progress import (
@@ -125,6 +125,12 @@ many = EnqueueJobs(
         )
     )
 )
+dead = tuple(JobAt(id=id, sequence=0) for id in ("ID-1", "ID-2", "ID-3", "ID-4", "ID-1"))
+deaths = [
+    step
+    for id, command in (("ID-1", enqueue), ("ID-2", unique), ("ID-3", enqueue))
+    for step in ((id, command), (id, fail))
+]
 put_schedule = PutSchedule(job=JobTemplate(name="greet"), timing=Timing(cron="@yearly"))
 put = PutDocument(document=TALK)
 index = IndexDocument(content="straw into gold")
@@ -167,6 +173,8 @@ CASES: dict[str, list[Step]] = {
     "fail a job": [("ID", enqueue), ("ID", fail)],
     "redrive": [("ID", enqueue), ("ID", fail), ("ID", RedriveJob())],
     "discard": [("ID", enqueue), ("ID", fail), ("ID", DiscardJob())],
+    "redrive many": [*deaths, ("batch-ID", RedriveJobs(jobs=dead))],
+    "discard many": [*deaths, ("batch-ID", DiscardJobs(jobs=dead))],
     "settle": [("ID", enqueue), ("ID", SettleJob())],
     "pause a queue": [("queue:ID", PauseQueue())],
     "resume a queue": [("queue:ID", PauseQueue()), ("queue:ID", ResumeQueue())],
@@ -325,6 +333,22 @@ def _line(message: bytes, id: str) -> str | None:
     return line.replace(id, "ID")
 
 
+async def seen(instances: Instances, command: Envelope) -> Envelope:
+    """The command with the jobs as they are now, where it tells how its caller saw them."""
+    data = unwrap(command)
+    if not isinstance(data, RedriveJobs | DiscardJobs):
+        return command
+    loaded = [await instances.other["jobs"].log.load(job.id) for job in data.jobs]
+    sequences = [one.sequence for one in loaded]
+    for services in (instances.mortal, instances.other):
+        await services["jobs"].projector.reached(max(sequences), 5)
+    at = zip(data.jobs, sequences, strict=True)
+    jobs = tuple(JobAt(id=job.id, sequence=sequence) for job, sequence in at)
+    changed = msgspec.structs.replace(data, jobs=jobs)
+    body = msgspec.Raw(msgspec.json.encode(changed))
+    return msgspec.structs.replace(command, data=body)
+
+
 async def run(
     instances: Instances, steps: list[Step], id: str, sends: int
 ) -> tuple[Any, Counter[str], bool]:
@@ -332,6 +356,7 @@ async def run(
     *before, last = [named(step, id, number) for number, step in enumerate(steps)]
     for command in before:
         await answer(instances.other, command)
+    last = await seen(instances, last)
     with living(sends) as life:
         try:
             await answer(instances.mortal, last)

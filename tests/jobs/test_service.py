@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from penstock.client import Backoff, JobContext, Penstock, PermanentFailure
-from penstock.contracts.errors import InvalidMessage, JobFailed, Refused, Timeout
+from penstock.client.session import caused_by
+from penstock.contracts.answers import FlowOf, HistoryEntry
+from penstock.contracts.errors import InvalidMessage, JobFailed, Refused, Timeout, TooLarge
+from penstock.infra.sender import Cause
 from support.workers import NewWorker, Serve, event_names, nothing_left
 
 SOON = Backoff(initial=0.1, maximum=0.2)
@@ -246,3 +249,11 @@ async def test_what_is_not_valid_is_refused_with_its_path(ps: Penstock) -> None:
         await ps.jobs.enqueue("x", priority=10)
     with pytest.raises(InvalidMessage, match=r"data\.max_attempts"):
         await ps.jobs.enqueue("x", max_attempts=0)
+
+
+async def test_an_answer_that_does_not_fit_says_so(ps: Penstock) -> None:
+    with caused_by(Cause(correlationid="large")):
+        for _ in range(20):
+            await ps.jobs.enqueue("x", {"text": "x" * 500_000})
+    with pytest.raises(TooLarge, match="ask for less"):
+        await ps.session.ask("jobs", "flow", FlowOf(id="large"), list[HistoryEntry])

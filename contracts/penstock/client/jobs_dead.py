@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -29,7 +30,9 @@ from penstock.contracts.jobs_bulk import (
 PAGE = 100
 IN_FLIGHT = 4  # commands
 TRIES = 3  # of a command whose outcome did not come in time
+ASKED = 6  # times that a page is asked for
 KEPT = 64  # of those that were refused
+T = TypeVar("T")
 Command = type[RedriveJobs] | type[DiscardJobs]
 
 
@@ -43,9 +46,9 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 async def dead(session: Session, question: ListDead) -> AsyncIterator[JobState]:
     """Every job that is dead when the search comes to it, newest first."""
-    question = msgspec.structs.replace(question, limit=PAGE, wait=30.0)
+    question = msgspec.structs.replace(question, limit=PAGE)
     while True:
-        page, _ = await session.ask(SERVICE, "dead", question, list[JobState])
+        page = await _page(session, "dead", question, list[JobState])
         for job in page:
             yield job
         if not page:
@@ -106,10 +109,10 @@ class _Tally:
 
 
 async def _pages(session: Session, question: ListDead, tally: _Tally) -> AsyncIterator[list[JobAt]]:
-    first = question = msgspec.structs.replace(question, limit=MOST, wait=30.0)
+    first = question = msgspec.structs.replace(question, limit=MOST)
     while True:
         try:
-            page, _ = await session.ask(SERVICE, "dead-at", question, list[JobAt])
+            page = await _page(session, "dead-at", question, list[JobAt])
         except NotFound:  # the last one was erased or archived meanwhile
             tally.begin_again()
             question = first
@@ -119,6 +122,19 @@ async def _pages(session: Session, question: ListDead, tally: _Tally) -> AsyncIt
         if len(page) < MOST:
             return
         question = msgspec.structs.replace(question, before=page[-1].id)
+
+
+async def _page(session: Session, name: str, question: ListDead, returns: type[T]) -> T:
+    """One page; asked for again while the view is behind, or whoever was to answer has died."""
+    for left in reversed(range(ASKED)):
+        try:
+            page, _ = await session.ask(SERVICE, name, question, returns)
+        except Timeout:
+            if not left:
+                raise
+        else:
+            break
+    return page
 
 
 async def _send(session: Session, command: RedriveJobs | DiscardJobs, tally: _Tally) -> None:

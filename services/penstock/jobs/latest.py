@@ -7,7 +7,7 @@ soon as it has folded the last event.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import apsw
@@ -22,6 +22,8 @@ from penstock.infra.last_messages import LastMessages
 from penstock.infra.views import rows
 from penstock.infra.views.live_view import LiveView
 from penstock.jobs.domain import evolve
+
+TOGETHER = 50  # jobs; an answer that gets too large is asked for again by such parts
 
 _States = dict[str, tuple[int, bytes]]
 
@@ -39,8 +41,10 @@ class Latest:
 
         Raises as `storing.read` does.
         """
-        found = await asyncio.gather(*(self._last_of(id) for id in ids))
-        last = {id: one for id, one in zip(ids, found, strict=True) if one is not None}
+        asked = list(ids)
+        parts = [asked[at : at + TOGETHER] for at in range(0, len(asked), TOGETHER)]
+        found = await asyncio.gather(*(self._last_of(part) for part in parts))
+        last = {id: one for part in found for id, one in part.items()}
         new = {id for id, one in last.items() if _is_new(one)}
         told = {id: _new(id, last[id]) for id in new}
         others = last.keys() - new
@@ -50,10 +54,11 @@ class Latest:
                 told[id] = _aggregate(id, self._model().decode(state), last[id])
         return told
 
-    async def _last_of(self, id: str) -> Recorded | None:
-        subject = self._subjects.event(SERVICE, id)
-        stored = (await self._last.of(subject)).get(subject)
-        return _recorded(stored) if stored else None
+    async def _last_of(self, ids: Sequence[str]) -> dict[str, Recorded]:
+        subjects = {id: self._subjects.event(SERVICE, id) for id in ids}
+        stored = await self._last.of(*subjects.values())
+        messages = {id: stored[subject] for id, subject in subjects.items() if subject in stored}
+        return {id: one for id, message in messages.items() if (one := _recorded(message))}
 
 
 def _recorded(stored: Stored) -> Recorded | None:
