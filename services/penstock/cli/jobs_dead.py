@@ -9,10 +9,12 @@ from itertools import count
 from typing import Any, get_args
 
 from penstock.cli import job_tables
+from penstock.cli.count_display import display
 from penstock.cli.verbs import Parsers, add_verb, print_json
 from penstock.client.jobs import Jobs
 from penstock.client.jobs_dead import Settled
 from penstock.contracts.errors import InvalidMessage
+from penstock.contracts.job_reads import DeadCount
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import FailureCause
 
@@ -72,18 +74,21 @@ async def show(options: argparse.Namespace, jobs: Jobs) -> None:
 
 async def redrive(options: argparse.Namespace, jobs: Jobs) -> int:
     """Redrive some jobs or all that fit; 1 if any was refused."""
-    return await _settle(options, jobs.redrive, jobs.redrive_all, "redriven")
+    every = jobs.redrive_all
+    return await _settle(options, jobs.redrive, every, jobs.dead_counts, "redriven")
 
 
 async def discard(options: argparse.Namespace, jobs: Jobs) -> int:
     """Discard some jobs or all that fit; 1 if any was refused."""
-    return await _settle(options, jobs.discard, jobs.discard_all, "discarded")
+    every = jobs.discard_all
+    return await _settle(options, jobs.discard, every, jobs.dead_counts, "discarded")
 
 
 async def _settle(
     options: argparse.Namespace,
     one: Callable[..., Awaitable[JobState]],
     every: Callable[..., Awaitable[Settled]],
+    counts: Callable[..., Awaitable[list[DeadCount]]],
     done: str,
 ) -> int:
     filters = _filters(options)
@@ -101,10 +106,9 @@ async def _settle(
                 print(f"{id} is {done}.")
         return 0
 
-    def told(number: int) -> None:
-        print(f"{number} {done} so far", file=sys.stderr)
-
-    settled = await every(**filters, reason=options.reason, told=told)
+    total = sum(one.count for one in await counts(**filters))
+    with display(done, total) as told:
+        settled = await every(**filters, reason=options.reason, told=told)
     if options.json:
         print_json([settled])
     else:
