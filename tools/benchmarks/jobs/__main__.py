@@ -1,6 +1,7 @@
-"""`tools/bench jobs`: drain, end to end, enqueueing, latency, workflows, beside other systems.
+"""`tools/bench jobs`: drain, end to end, enqueueing, latency, workflows, delayed jobs and dead ones,
+beside other systems.
 
-Asserts nothing about speed. `--long` sends a million jobs through the whole system.
+Asserts nothing about speed. `--long` measures with a million jobs what may be so many.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.jobs.delayed import delayed
 from benchmarks.jobs.drain import drain
 from benchmarks.jobs.end_to_end import end_to_end
 from benchmarks.jobs.enqueueing import enqueueing
 from benchmarks.jobs.figures import Figure, show
 from benchmarks.jobs.latency import pickup, takeover
 from benchmarks.jobs.peers import peers
+from benchmarks.jobs.redriving import redriving
 from benchmarks.jobs.workflows import workflows
 
 PEERS_JOBS = 10_000
-PARTS = ("drain", "e2e", "enqueue", "pickup", "takeover", "workflows")
+PARTS = ("drain", "e2e", "enqueue", "pickup", "takeover", "workflows", "delayed", "redrive")
 NOTES = [
     "One worker process, no-op jobs, full history: queued, started and completed are stored for "
     "each job, the latter two fenced. All processes and the server share this machine.",
@@ -49,6 +52,10 @@ async def measure(options: argparse.Namespace) -> list[Figure]:
                 figures += await takeover(there, durability)
             if "workflows" in options.only:
                 figures += await workflows(there, durability)
+            if "delayed" in options.only:
+                figures += await delayed(there, durability, jobs)
+            if "redrive" in options.only:
+                figures += await redriving(there, durability, jobs)
         if options.peers:
             figures += await peers(
                 there, options.peers_python, options.redis_server, min(jobs, PEERS_JOBS)
@@ -60,7 +67,11 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="tools/bench jobs", description=__doc__)
     parser.add_argument("--jobs", type=int, default=30_000, help="jobs to measure with")
-    parser.add_argument("--long", action="store_true", help="a million jobs end to end")
+    parser.add_argument(
+        "--long",
+        action="store_true",
+        help="a million jobs end to end, waiting for their time, and dead",
+    )
     parser.add_argument("--payload", type=int, default=64, help="bytes of a payload")
     parser.add_argument("--durability", nargs="+", choices=("os", "fsync"), default=("os", "fsync"))
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="parts to measure")

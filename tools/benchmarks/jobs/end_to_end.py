@@ -6,41 +6,12 @@ import time
 from pathlib import Path
 
 from benchmarks.jobs.figures import Figure
-from benchmarks.jobs.processes import Program
+from benchmarks.jobs.memory import Memory
 from benchmarks.jobs.system import EVENTS, system
 from penstock.infra.nats_server.configuration import Durability
 
 CONCURRENCY = 500
 LEAST = 6_000
-SAMPLES = 1.0  # seconds between two looks at memory
-
-
-class Memory:
-    """How much each process takes, seen once a second."""
-
-    def __init__(self, *programs: Program) -> None:
-        self._seen: dict[str, list[float]] = {program.name: [] for program in programs}
-        self._programs = programs
-        self._last = 0.0
-
-    def look(self, now: float) -> None:
-        """It is `now`."""
-        if now - self._last >= SAMPLES:
-            self._last = now
-            for program in self._programs:
-                if memory := program.memory:
-                    self._seen[program.name].append(memory)
-
-    def __str__(self) -> str:
-        """The memory after a third, after two thirds and at the end."""
-        return "; ".join(
-            f"{name} {', '.join(f'{seen[int(part * (len(seen) - 1))]:.0f}' for part in _PARTS)} MB"
-            for name, seen in self._seen.items()
-            if seen
-        )
-
-
-_PARTS = (0.33, 0.67, 1.0)
 
 
 async def end_to_end(

@@ -15,6 +15,15 @@ END = 30.0  # seconds to end by itself
 MEGABYTE = 1024 * 1024
 
 
+def resident(pid: int) -> float:
+    """The resident memory of a process, in MB; 0 once it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
+
+
 class Program:
     """A running program, which says what it has to say in lines."""
 
@@ -38,11 +47,7 @@ class Program:
     @property
     def memory(self) -> float:
         """Its resident memory now, in MB; 0 once it has ended."""
-        try:
-            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            return 0.0
-        return pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
+        return resident(self.pid)
 
     async def end(self) -> None:
         """Have it end, and kill it if it does not."""

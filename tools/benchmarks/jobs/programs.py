@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from penstock.client import JobSpec, Penstock, Worker
 from penstock.infra.garbage import look_seldom
@@ -69,10 +72,26 @@ async def worker(url: str, durability: Any, concurrency: str) -> None:
         say(f"began {time.time()}")
         await asyncio.sleep(3600)
 
+    late: list[float] = []
+
+    @program.register_handler("due")
+    async def due(at: float, of: int) -> None:
+        late.append(time.time() - at)
+        if len(late) == of:
+            say(_percentiles(late))
+            late.clear()
+
     look_seldom()  # as `run` does
     async with program:
         say("ready")
         await until_terminated()
+
+
+def _percentiles(late: list[float]) -> str:
+    """As JSON, in seconds."""
+    hundredths = statistics.quantiles(late, n=100, method="inclusive")
+    told = {"p50": hundredths[49], "p99": hundredths[98], "most": max(late)}
+    return msgspec.json.encode(told).decode()
 
 
 def jobs(count: int, payload: int) -> Iterator[JobSpec]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks.jobs.processes import Program, ours, program
+from benchmarks.jobs.processes import Program, ours, program, resident
 from penstock.client import Penstock
 from penstock.contracts.answers import Question
 from penstock.contracts.job_reads import QueueDepth
@@ -24,11 +24,28 @@ PATIENCE = 60.0  # seconds without any news
 _numbers = itertools.count()
 
 
+class Server:
+    """The nats-server, as a program whose memory is looked at."""
+
+    name = "server"
+
+    def __init__(self, nats: EmbeddedNats) -> None:
+        self._nats = nats
+
+    @property
+    def memory(self) -> float:
+        """Its resident memory now, in MB."""
+        return resident(self._nats.pid)
+
+
 class System:
     """A server with the streams of the system, for one measurement or several."""
 
-    def __init__(self, url: str, directory: Path, durability: Durability, ps: Penstock) -> None:
-        self.url = url
+    def __init__(
+        self, nats: EmbeddedNats, directory: Path, durability: Durability, ps: Penstock
+    ) -> None:
+        self.url = nats.url
+        self.server = Server(nats)
         self.durability = durability
         self.ps = ps
         self._directory = directory
@@ -95,4 +112,4 @@ async def system(directory: Path, durability: Durability) -> AsyncIterator[Syste
         Penstock(server.url, timeout=60) as ps,
     ):
         await provision(ps.session.bus)
-        yield System(server.url, here, durability, ps)
+        yield System(server, here, durability, ps)
