@@ -39,7 +39,8 @@ class JobView(View[JobState]):
     CREATE INDEX listed_by_name ON listed (name, created, id);
     CREATE INDEX listed_by_queue ON listed (queue, created, id) WHERE queue <> 'default';
     CREATE INDEX listed_by_state ON listed (state, created, id) WHERE state <> 'completed';
-    CREATE INDEX waiting ON listed (queue, priority, due) WHERE state IN ('pending', 'retrying');
+    CREATE INDEX waiting ON listed (queue, priority, due, state)
+        WHERE state IN ('pending', 'retrying');
     CREATE INDEX dead ON listed (error, created, id, queue, name, cause)
         WHERE state = 'failed' AND discarded = 0;
     CREATE INDEX dead_by_time ON listed (created, id, queue, name, cause)
