@@ -6,13 +6,15 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from penstock.client import Penstock
+from penstock.client import Backoff, JobContext, JobSpec, Penstock
 from penstock.contracts.dead import Letters
 from penstock.infra.dead_letters.office import DeadLetterOffice
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build
 from support.workers import NewWorker, Serve, event_names, nothing_left, stored
+
+SOON = Backoff(initial=0.2, maximum=0.2)
 
 
 async def test_a_delayed_job_waits_for_its_time(
@@ -33,6 +35,38 @@ async def test_a_delayed_job_waits_for_its_time(
     ran = await ps.jobs.result(job.id, timeout=10)
     assert 0 <= ran - job.run_at.timestamp() < 2
     await nothing_left(ps)
+
+
+async def test_thousands_that_are_due_at_one_moment_are_offered_each_once(ps: Penstock) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=2)
+    jobs = [JobSpec(id=f"j{n}", name="x", run_at=at) for n in range(2000)]
+    async for enqueued in ps.jobs.enqueue_many(jobs):
+        assert enqueued.problem is None
+    await asyncio.gather(*(ps.jobs.cancel(f"j{n}") for n in range(0, 2000, 100)))
+    assert await stored(ps, "work") == 0
+    async with asyncio.timeout(20):
+        while await stored(ps, "sched"):
+            await asyncio.sleep(0.02)
+    assert await stored(ps, "work") == 1980
+
+
+async def test_jobs_that_failed_together_are_tried_again_together(
+    ps: Penstock, new_worker: NewWorker, serve: Serve
+) -> None:
+    worker = new_worker()
+
+    @worker.register_handler("flaky")
+    async def flaky(ctx: JobContext) -> int:
+        if ctx.attempt == 1:
+            raise ValueError("not yet")
+        return ctx.attempt
+
+    jobs = [JobSpec(id=f"j{n}", name="flaky", backoff=SOON) for n in range(300)]
+    enqueued = [job.id async for job in ps.jobs.enqueue_many(jobs)]
+    await serve(worker)
+    results = [await ps.jobs.result(id, timeout=20) for id in enqueued]
+    assert results == [2] * 300
+    assert await event_names(ps, "j7") == ["queued", "started", "retrying", "started", "completed"]
 
 
 async def test_a_timer_that_comes_too_late_does_nothing(ps: Penstock, system: Host) -> None:

@@ -29,6 +29,7 @@ from penstock.jobs.job import Offer, Wait, Withdraw, next_step, ready
 from penstock.jobs.progress import EndsOfProgress
 
 T = TypeVar("T")
+FEW = 8  # items: a batch costs the server some milliseconds, whatever it holds
 
 
 def is_plain(state: JobState) -> bool:
@@ -106,7 +107,10 @@ class Dispatch:
         await asyncio.gather(*(self.effect(job, command) for job in by_itself))
 
     async def _publish(self, items: Sequence[Message]) -> None:
-        await publish_batch(self._bus, items, timeout=REPLY)
+        if len(items) < FEW:
+            await asyncio.gather(*(self._bus.publish_acked(*item) for item in items))
+        else:
+            await publish_batch(self._bus, items, timeout=REPLY)
 
     async def admit(self, job: Aggregate[JobState]) -> None:
         """Offer a job whose time has come, or have it wait for others first. Raises as `offer`."""

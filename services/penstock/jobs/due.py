@@ -8,19 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-import msgspec
 from nats.aio.msg import Msg
 
 from penstock.contracts.envelope import decode, unwrap
-from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
+from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobDue
-from penstock.contracts.subjects import untoken
 from penstock.infra.bus import Bus, StreamError
 from penstock.infra.consuming.consumers import ACK, Delivery, delivery, lane_config, nak_after
 from penstock.infra.consuming.durables import Durable
@@ -31,8 +29,7 @@ from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.timers import Timers
 from penstock.jobs.dispatch import Dispatch
-from penstock.jobs.expiry import SUFFIX
-from penstock.jobs.latest import Latest
+from penstock.jobs.due_together import DueTogether, is_expiry
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +39,6 @@ GROUPS = 2  # at a time; as many wait, so that the server is not waited for
 ONE_BY_ONE = 64  # those that go each by itself, at a time
 RETRY = 1.0  # seconds until it is tried again here
 TRIES = 5  # deliveries of a timer that raises something unforeseen
-
-
-class _Due(msgspec.Struct, frozen=True):
-    """Whose time has come, if `sequence` is still its last event's."""
-
-    id: str
-    sequence: int
-    msg: Msg
 
 
 OnDue = Callable[[str, JobDue], Awaitable[None]]
@@ -66,7 +55,7 @@ class DueJobs:
         bus: Bus,
         load: Load[Any],
         dispatch: Dispatch,
-        latest: Latest,
+        together: DueTogether,
         by_prefix: Mapping[str, OnDue] = {},
     ) -> None:
         self._bus = bus
@@ -74,7 +63,7 @@ class DueJobs:
         self._dispatch = dispatch
         self._by_prefix = by_prefix
         self._timers = Timers(bus, SERVICE)
-        self._latest = latest
+        self._together = together
         self._in_hand = InHand(bus)
         self._arrived: deque[Msg] = deque()
         self._is_due = False
@@ -138,47 +127,23 @@ class DueJobs:
         with ExitStack() as hand:
             for msg in group:
                 hand.enter_context(self._in_hand.holding(msg.reply))
-            others = await self._together(group)
+            offered = await self._together.offer(group)
+            await self._take_off(offered)
+            replies = {msg.reply for msg in offered}
+            others = [msg for msg in group if msg.reply not in replies]
             done = await asyncio.gather(*map(self._alone, others), return_exceptions=True)
             for error in done:
                 if error is not None:
                     raise error
 
-    # -- together ----------------------------------------------------------------------------
-
-    async def _together(self, group: Sequence[Msg]) -> list[Msg]:
-        """Offer the jobs of which it is easily told whether they still wait; the other messages."""
-        dues = _by_id([due for msg in group if (due := self._of_job(msg))])
-        try:
-            jobs = await self._latest.of(dues)
-            at = {id: job for id, job in jobs.items() if job.sequence == dues[id].sequence}
-            await self._dispatch.admit_all(
-                [j for j in at.values() if isinstance(j.state, JobState)]
-            )
-            over = [dues[id].msg for id, job in jobs.items() if job.sequence >= dues[id].sequence]
-            await self._take_off(over)
-        except PenstockError as error:
-            log.debug("%d due jobs go one by one: %s", len(dues), error)
-            return list(group)
-        replies = {msg.reply for msg in over}
-        return [msg for msg in group if msg.reply not in replies]
-
-    def _of_job(self, msg: Msg) -> _Due | None:
-        """None for what is not for the time of a job."""
-        try:
-            message = decode(msg.data)
-            due = unwrap(message)
-        except InvalidMessage:
-            return None
-        kind, colon, _ = message.subject.partition(":")
-        if not isinstance(due, JobDue) or kind + colon in self._by_prefix or _is_expiry(msg):
-            return None
-        return _Due(message.subject, due.sequence, msg)
-
     async def _take_off(self, done: Sequence[Msg]) -> None:
-        """Remove the messages, and only then acknowledge them."""
-        sequences = [delivery(msg.reply).sequence for msg in done]
-        await asyncio.gather(*map(self._timers.taken, sequences))
+        """Remove the messages where nobody else does, and only then acknowledge them.
+
+        Raises Unavailable: what is not acknowledged comes again. For the others see `clearing`.
+        """
+        if self._bus.nc.is_clustered:
+            sequences = (delivery(msg.reply).sequence for msg in done)
+            await asyncio.gather(*map(self._timers.taken, sequences))
         await self._bus.publish_many([(msg.reply, ACK, {}) for msg in done])
 
     # -- each by itself ----------------------------------------------------------------------
@@ -191,8 +156,7 @@ class DueJobs:
         """Offer the job, remove the message, and only then acknowledge it."""
         try:
             await self._offer_or_bury(msg)
-            await self._timers.taken(delivery(msg.reply).sequence)
-            await self._bus.publish(msg.reply, ACK)
+            await self._take_off([msg])
         except Exception as error:  # noqa: BLE001 - it comes again, and at last is a dead letter
             log.warning("a due job waits: %s: %s", type(error).__name__, error)
             await self._bus.publish(msg.reply, nak_after(RETRY))
@@ -213,7 +177,7 @@ class DueJobs:
         message = decode(msg.data)
         id, due = message.subject, unwrap(message)
         kind, colon, _ = id.partition(":")
-        if _is_expiry(msg):
+        if is_expiry(msg.subject):
             await self._dispatch.expiry.due(await self._loaded(id, due))
         else:
             await self._by_prefix.get(kind + colon, self._offer)(id, due)
@@ -229,16 +193,3 @@ class DueJobs:
         if 0 < job.sequence < due.sequence:
             raise Unavailable("The replica that was asked for the job's events lags behind.")
         return job
-
-
-def _is_expiry(msg: Msg) -> bool:
-    return untoken(msg.subject.rpartition(".")[2]).endswith(SUFFIX)
-
-
-def _by_id(dues: Iterable[_Due]) -> dict[str, _Due]:
-    """One for each job: of several the newest."""
-    found: dict[str, _Due] = {}
-    for due in dues:
-        if due.id not in found or found[due.id].sequence <= due.sequence:
-            found[due.id] = due
-    return found

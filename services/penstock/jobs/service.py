@@ -25,7 +25,8 @@ from penstock.jobs.bulk import BulkEnqueue
 from penstock.jobs.dead_in_bulk import DeadInBulk
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
-from penstock.jobs.due import DUE, DueJobs
+from penstock.jobs.due import DueJobs
+from penstock.jobs.due_together import DueTogether
 from penstock.jobs.effects import Effect, Effects, in_turn
 from penstock.jobs.gates import Gates
 from penstock.jobs.giving_back import GivingBack
@@ -105,7 +106,8 @@ def build(frame: Frame) -> Service[State]:
     dead = DeadInBulk(frame.bus, decider, dispatch, latest)
     service.own |= {RedriveJobs: dead.redrive, DiscardJobs: dead.discard}
     of_kinds = {SCHEDULE: schedules.due, GATE: sweep.due}
-    due = DueJobs(frame.bus, decider.load, dispatch, latest, of_kinds)
+    together = DueTogether(dispatch, latest, of_kinds)
+    due = DueJobs(frame.bus, decider.load, dispatch, together, of_kinds)
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)
     reconciler = Reconciler(
@@ -118,7 +120,7 @@ def build(frame: Frame) -> Service[State]:
     service.parts += [
         stranded(frame.bus, stream("work"), instead=give_back, unless_cleared=True),
         clearing(frame.bus, stream("work"), settled, instead=give_back),
-        stranded(frame.bus, stream("sched"), DUE),
+        clearing(frame.bus, stream("sched"), together.settled),
         workers,
         Unhandled(
             lambda: service.model,
