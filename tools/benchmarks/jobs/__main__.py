@@ -1,5 +1,5 @@
-"""`tools/bench jobs`: drain, end to end, enqueueing, latency, workflows, delayed jobs and dead ones,
-beside other systems.
+"""`tools/bench jobs`: drain, end to end, enqueueing, latency, workflows, delayed and dead jobs, beside
+other systems.
 
 Asserts nothing about speed. `--long` measures with a million jobs what may be so many.
 """

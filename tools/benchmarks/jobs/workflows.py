@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from benchmarks.jobs.end_to_end import Memory
 from benchmarks.jobs.figures import Figure
+from benchmarks.jobs.memory import Memory
 from benchmarks.jobs.system import system
 from penstock.client import INDEX, Flow, Result, chain, group, step
 from penstock.contracts.workflows import Step
