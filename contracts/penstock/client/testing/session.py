@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from penstock.client.session import Session, present_cause
 from penstock.client.testing.absent import absent, stand_in
 from penstock.client.testing.behind import Behind
-from penstock.client.testing.bulk import One, became, jobs_of
+from penstock.client.testing.bulk import One, answered, became, changes_of, jobs_of
 from penstock.client.testing.domains import domains
 from penstock.client.testing.log import MemoryLog
 from penstock.contracts.answers import (
@@ -32,7 +32,15 @@ from penstock.contracts.answers import (
 )
 from penstock.contracts.envelope import Envelope, invalid, type_of, wrap
 from penstock.contracts.errors import PenstockError, from_problem
-from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs
+from penstock.contracts.jobs_bulk import (
+    Changed,
+    ChangedJobs,
+    DiscardJobs,
+    Enqueued,
+    EnqueuedJobs,
+    EnqueueJobs,
+    RedriveJobs,
+)
 from penstock.contracts.subjects import token
 from penstock.infra.deciding.decider import Context
 from penstock.infra.sender import Cause
@@ -99,8 +107,13 @@ class MemorySession(Session):
         """What became of a command. Raises InvalidMessage for an impossible id, NotInMemory."""
         token(id)
         key = command_id or uuid.uuid4().hex
-        if isinstance(command, EnqueueJobs):
-            return self._all(command, id, key)
+        match command:
+            case EnqueueJobs():
+                became = [self._enqueued(one) for one in jobs_of(command, id, key)]
+                return answered(key, became, EnqueuedJobs)
+            case RedriveJobs() | DiscardJobs():
+                changes = [self._changed(one) for one in changes_of(command, id, key)]
+                return answered(key, changes, ChangedJobs)
         sent = (id, key, type(command).__name__, msgspec.json.encode(command).decode())
         known = self._answers.get((id, key)) or self._answers.get(sent)
         if known is None:
@@ -135,18 +148,18 @@ class MemorySession(Session):
         self._behind.follow(log.service, id, envelope, data)
         return outcome
 
-    def _all(self, command: EnqueueJobs, id: str, key: str) -> Outcome:
-        jobs = tuple(map(self._one, jobs_of(command, id, key)))
-        body = msgspec.json.encode(EnqueuedJobs(jobs=jobs))
-        sequence = max((one.sequence for one in jobs), default=0)
-        return Outcome(id=key, sequence=sequence, data=msgspec.Raw(body))
-
-    def _one(self, one: One | Enqueued) -> Enqueued:
+    def _enqueued(self, one: One | Enqueued) -> Enqueued:
         if isinstance(one, Enqueued):
             return one
         existed = one.id in self.logs["jobs"].states and (one.id, one.key) not in self._answers
         outcome = self.carry_out(one.command, one.id, one.key)
         return became(one.id, outcome, existed=existed)
+
+    def _changed(self, one: One | Changed) -> Changed:
+        if isinstance(one, Changed):
+            return one
+        outcome = self.carry_out(one.command, one.id, one.key)
+        return Changed(id=one.id, sequence=outcome.sequence, problem=outcome.problem)
 
     def _log_of(self, command: msgspec.Struct) -> MemoryLog:
         log = self.logs.get(type_of(type(command)).service)
