@@ -1,5 +1,6 @@
-"""`tools/bench jobs`: drain, end to end, enqueueing, latency, workflows, delayed and dead jobs, beside
-other systems.
+"""`tools/bench jobs`: drain, end to end, enqueueing, latency, workflows, delayed and dead jobs.
+
+A bare loop and other systems are measured beside.
 
 Asserts nothing about speed. `--long` measures with a million jobs what may be so many.
 """
