@@ -45,7 +45,14 @@ from penstock.contracts.jobs import (
     Rules,
     SettleJob,
 )
-from penstock.contracts.jobs_bulk import DiscardJobs, EnqueueJobs, JobAt, JobSpec, RedriveJobs
+from penstock.contracts.jobs_bulk import (
+    DiscardJobs,
+    EnqueueJobs,
+    JobAt,
+    JobSpec,
+    RedriveJobs,
+    SettleJobs,
+)
 from penstock.contracts.lifecycle import ARCHIVE, ERASE
 from penstock.contracts.notifications import Broadcast, MarkRead, SendNotification
 from penstock.contracts.progress import (
@@ -176,6 +183,16 @@ CASES: dict[str, list[Step]] = {
     "redrive many": [*deaths, ("batch-ID", RedriveJobs(jobs=dead))],
     "discard many": [*deaths, ("batch-ID", DiscardJobs(jobs=dead))],
     "settle": [("ID", enqueue), ("ID", SettleJob())],
+    "let the next one through": [
+        ("ID-1", gated),
+        ("ID", gated),
+        ("ID-1", CancelJob()),
+    ],
+    "settle many": [
+        ("ID", gated),
+        ("ID-2", enqueue),
+        ("settled-ID", SettleJobs(jobs=("ID", "ID-2"))),
+    ],
     "pause a queue": [("queue:ID", PauseQueue())],
     "resume a queue": [("queue:ID", PauseQueue()), ("queue:ID", ResumeQueue())],
     "drain a queue": [("queue:ID", DrainQueue())],

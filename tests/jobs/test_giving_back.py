@@ -17,8 +17,10 @@ from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.gates import Gates
 from penstock.jobs.giving_back import GivingBack
 from penstock.jobs.items import Settled
+from penstock.jobs.offers import Offers
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.unique import UniqueKeys
+from penstock.jobs.unique_claims import UniqueClaims
 from support.workers import Spawn, event_names, nothing_left, stored
 
 SOON = 0.1
@@ -29,9 +31,10 @@ def give_back(system: Host) -> GivingBack:
     """What the service does with such an item."""
     [service] = system.services
     bus, load = service.bus, service.decider.load
-    places = Gates(bus, service.log, load)
-    admission = Admission(bus, places, QueueStates(), UniqueKeys(bus), load, lambda: service.model)
-    return GivingBack(service.log, load, Dispatch(bus, admission))
+    places, offers = Gates(bus, service.log, load), Offers(bus)
+    admission = Admission(bus, places, QueueStates(), load, lambda: service.model, offers)
+    claims = UniqueClaims(bus, UniqueKeys(bus), load)
+    return GivingBack(service.log, load, Dispatch(bus, admission, offers, claims))
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from penstock.cli.queues import rows
-from penstock.client import Penstock, Refused, Worker
+from penstock.client import JobSpec, Penstock, Refused, Rules, Worker
 from penstock.client.worker.worker import lane
-from penstock.contracts.envelope import wrap
+from penstock.contracts.envelope import unwrap, wrap
 from penstock.contracts.errors import InvalidMessage
+from penstock.contracts.gates import gate_id
+from penstock.contracts.jobs import Limit
 from penstock.contracts.queues import (
     DrainQueue,
     PauseQueue,
@@ -27,6 +29,7 @@ from penstock.contracts.queues import (
     SetWeight,
 )
 from penstock.infra.deciding.decider import Context
+from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs.queue import decide, evolve
@@ -201,6 +204,19 @@ async def test_a_purge_cancels_what_waits_and_leaves_what_runs(
     await ps.jobs.result(running.id, timeout=10)
     await ps.jobs.result(later.id, timeout=10)
     await ps.jobs.cancel(other.id)
+    await nothing_left(ps)
+
+
+async def test_a_purge_lets_nobody_in_where_the_purged_ones_had_places(ps: Penstock) -> None:
+    rules = Rules(limit=Limit(key="k", at_most=3))
+    specs = [JobSpec(name="note", queue="media", rules=rules) for _ in range(400)]
+    ids = [told.id async for told in ps.jobs.enqueue_many(specs)]
+    await ps.queues.purge("media")
+    assert {await ps.jobs.get_status(id) for id in ids[::40]} == {"cancelled"}
+    gate = await JetStreamEventLog(ps.session.bus, "jobs").load(gate_id("limit", "k"))
+    changes = [unwrap(record.event) for record in gate.events]
+    assert sum(len(change.taken) for change in changes) == 3
+    assert sum(len(change.freed) for change in changes) == 3
     await nothing_left(ps)
 
 

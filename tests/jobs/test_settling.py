@@ -18,7 +18,7 @@ from penstock.infra.testing import running_system
 from penstock.jobs.service import build
 from support.workers import NewWorker, Serve, event_names, left, nothing_left, work_item
 
-GATED = Rules(limit=Limit(key="k", at_most=1))
+GATED = Rules(limit=Limit(key="k", at_most=1), tenant="t")
 
 
 @pytest.fixture

@@ -24,7 +24,10 @@ Kind = Literal["limit", "rate", "tenant"]
 
 @event(SERVICE, "place_taken")
 class PlaceTaken(Message, frozen=True, kw_only=True):
-    """The job may go through. A gate of a rate keeps the last `kept` moments at which one did."""
+    """The job may go through. A gate of a rate keeps the last `kept` moments at which one did.
+
+    Written no more: see PlacesChanged.
+    """
 
     job: str
     kept: int = 0
@@ -32,17 +35,44 @@ class PlaceTaken(Message, frozen=True, kw_only=True):
 
 @event(SERVICE, "place_freed")
 class PlaceFreed(Message, frozen=True, kw_only=True):
-    """The job needs its place no longer."""
+    """The job needs its place no longer. Written no more: see PlacesChanged."""
 
     job: str
 
 
+@event(SERVICE, "places_changed")
+class PlacesChanged(Message, frozen=True, kw_only=True):
+    """Jobs in `freed` need their places no longer, and those in `taken` may go through.
+
+    Of the freed ones `began` jobs began, the last of them at `at`: a rate remembers those that did
+    so within `per` seconds.
+    """
+
+    freed: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    began: int = 0
+    at: Time | None = None
+    per: float = 0.0
+
+
+class Began(msgspec.Struct, frozen=True):
+    """So many jobs began at a moment, or shortly before it."""
+
+    at: Time
+    count: int
+
+
 class GateState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gate"):
-    """A gate: the jobs that have a place there, each since when, and the latest `moments`."""
+    """A gate: the jobs that have a place there, each since when.
+
+    One of a rate also knows when jobs `began` lately, the oldest first. `moments` are those of jobs
+    that went through when every place had events of its own.
+    """
 
     id: str
     holders: dict[str, Time] = {}
     moments: tuple[Time, ...] = ()
+    began: tuple[Began, ...] = ()
 
 
 class WhyJob(Question, frozen=True, kw_only=True, omit_defaults=True):

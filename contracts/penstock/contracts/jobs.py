@@ -304,6 +304,7 @@ class JobReady(Message, frozen=True, kw_only=True):
     Goes to the workers and is never stored among the events. `sequence` is the job's last event's:
     whoever starts the job appends after it, so that only one can. With `settle` somebody waits for
     its start and end: who starts or ends the job sends SettleJob before the item is acknowledged.
+    `settle_at` tells that only one of the two matters; what is not known for sure is told.
     Without it, but with a `workflow`, who ends the job sends that AdvanceWorkflow instead.
     """
 
@@ -320,6 +321,7 @@ class JobReady(Message, frozen=True, kw_only=True):
     checkpoint: Any = None
     settle: bool = False
     workflow: str | None = None
+    settle_at: Literal["both", "start", "end"] = "both"
     progress: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Jobs enqueued many at a time: the command and what becomes of each. Never any logic."""
+"""Jobs enqueued or settled many at a time: the commands, what becomes of each. Never any logic."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from penstock.contracts.envelope import command
 from penstock.contracts.errors import Problem
 from penstock.contracts.job_state import State
 from penstock.contracts.jobs import SERVICE, EnqueueJob, Message
+from penstock.contracts.subjects import MAX_ID
 
 MOST = 500  # jobs in one command
+JobId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
 
 
 class JobSpec(EnqueueJob, frozen=True, kw_only=True):
@@ -96,3 +98,13 @@ class DiscardJobs(Message, frozen=True, kw_only=True):
 
     jobs: JobsAt
     reason: str | None = None
+
+
+@command(SERVICE, "settle-many")
+class SettleJobs(Message, frozen=True, kw_only=True):
+    """Something happened to up to 500 jobs that others wait for: each as by SettleJob.
+
+    The command's subject is an id for them all.
+    """
+
+    jobs: Annotated[tuple[JobId, ...], msgspec.Meta(max_length=MOST)]

@@ -1,34 +1,36 @@
-"""Who may be offered to workers: jobs that have a place at each of their gates. Never offers any.
+"""Who may be offered to workers: jobs that have a place at each of their gates.
 
-A job whose gate is full waits in the view, which costs nothing; when a place is freed the next one
-takes it, the highest priority first, then the oldest. What is lost on the way, since an instance
-died between freeing and taking or since the view was behind, is found by `admission_sweep`.
+All who come while one round is under way are served in the next: it frees what is needed no longer,
+gives the free places to those whose turn it is, stores one event for each gate, and offers all whom
+it let in together. Who finds a gate full waits in the view, which costs nothing. What is lost on
+the way, since an instance died amid a round, is found by `admission_sweep`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import CancelJob
 from penstock.infra.bus import Bus
+from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
-from penstock.infra.keyed_locks import KeyedLocks
-from penstock.infra.sender import Cause, Sender
 from penstock.infra.views.live_view import LiveView
-from penstock.jobs import gate_view
-from penstock.jobs.gate import gates, is_gated, is_ready, keeps
-from penstock.jobs.gate_view import Waiting
-from penstock.jobs.gates import Gates, Job
+from penstock.jobs.admission_round import Rounds, Wish
+from penstock.jobs.gate import gates, is_gated, keeps
+from penstock.jobs.gate_lines import Lines
+from penstock.jobs.gate_pace import Pace
+from penstock.jobs.gate_wakes import Wakes
+from penstock.jobs.gates import Gates
+from penstock.jobs.offers import Offers
 from penstock.jobs.queue_states import QueueStates
-from penstock.jobs.unique import UniqueKeys
+from penstock.jobs.standing import Standing
 
-PAGE = 50  # of those that wait, looked at together
-ROUNDS = 20  # pages at a time; the sweep goes on with the rest
-REMEMBERED = 50_000  # jobs that were let in lately
+TOGETHER = 500  # who are served in one round
+
+Job = Aggregate[JobState]
 
 
 class Admission:
@@ -39,120 +41,89 @@ class Admission:
         bus: Bus,
         places: Gates,
         states: QueueStates,
-        unique: UniqueKeys,
         load: Load[Any],
         model: Callable[[], LiveView[Any]],
+        offers: Offers,
     ) -> None:
-        self._sender = Sender(bus)
-        self._unique = unique
-        self._places = places
-        self._states = states
         self._load = load
-        self._model = model
-        self._let_in: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._locks = KeyedLocks()
+        self._offers = offers
+        self._lines = Lines(model)
+        self.standing = Standing(bus, self._lines.known, load)
+        self.wakes = Wakes(bus, self.fill)
+        pace = Pace(states.weight)
+        self._rounds = Rounds(places, self._lines, pace, self.standing, self.wakes)
+        self._wishes: list[Wish] = []
+        self._serving: asyncio.Task[None] | None = None
+        self._offering: set[asyncio.Task[None]] = set()
 
-    async def is_wanted(self, job: Job) -> bool:
-        """Whether the job has its unique key; one that lost it to another job is cancelled."""
-        state, last = job.state, job.last
-        if state is None or last is None or state.rules.unique_key is None:
-            return True
-        if state.state not in ("pending", "retrying"):
-            return True
-        other = await self._unique.claim(state, self._load)
-        if other is None:
-            return True
-        await self._sender.post(
-            CancelJob(reason=str(other)),
-            id=job.id,
-            command_id=f"{job.id}:{job.sequence}:duplicate",
-            cause=Cause(correlationid=last.correlationid, event=last, actor=last.actor),
-        )
-        return False
+    async def admit(self, job: Job, *, fresh: bool = False) -> None:
+        """Have a ready job offered once it is through its gates, now if it is its turn.
 
-    async def admits(self, job: Job, *, fresh: bool = False) -> bool:
-        """Take the places that a ready job needs; whether it has them all. See `Gates.take`."""
-        assert job.state is not None
-        if not is_gated(job.state.rules):
-            return True
-        for gate in gates(job.state, self._states.weight):
-            if not await self._places.take(gate, job, fresh=fresh):
-                return False
-            self._note(gate.id, job)
-        return True
-
-    async def freed_by(self, job: Job) -> list[Job]:
-        """Free what the job needs no longer; the others that may be offered now."""
-        if job.state is None or not is_gated(job.state.rules):
-            return []
-        now, admitted = datetime.now(UTC), list[Job]()
-        for gate in gates(job.state, self._states.weight):
-            if keeps(job.state, gate, now):
-                continue
-            look = gate.until == "end" or job.state.state == "processing"
-            if await self._places.free(gate.id, job, look=look):
-                admitted += await self.fill(gate.id, gate.capacity)
-        return admitted
-
-    async def fill(self, gate: str, capacity: int | None = None) -> list[Job]:
-        """Give the free places of a gate to those that wait; these, if they have all they need.
-
-        If it has so many as are known to be its `capacity`, nobody is looked for.
+        One that is not let in waits in the view. `fresh`: look at the log of its gates first.
+        Raises Unavailable.
         """
-        admitted = list[Job]()
-        async with self._locks.of(gate):
-            for _ in range(ROUNDS):
-                if await self._is_full(gate, capacity):
-                    return admitted
-                _, page = await self._model().read(gate_view.next_at, gate, PAGE)
-                waiting = [one for one in page if not self._is_old(gate, one)]
-                for one in waiting:
-                    if await self._is_full(gate, capacity):
-                        return admitted
-                    job = await self._load(one.job)
-                    if job.sequence > one.sequence:
-                        self._note(gate, job)  # the view is behind, and will tell of it again
-                    if await self._is_full_for(gate, job, admitted):
-                        return admitted
-                if len(page) < PAGE:
-                    return admitted
-        return admitted
+        assert job.state is not None
+        if is_gated(job.state.rules):
+            await self._served(Wish(job=job, asks=True, fresh=fresh))
+        else:
+            await self._offers.offer(job)
 
-    async def _is_full(self, gate: str, capacity: int | None) -> bool:
-        if capacity is None:
-            return False
-        state = await self._places.state(gate)
-        return state is not None and len(state.holders) >= capacity
+    async def settle(self, job: Job) -> None:
+        """Free what the job needs no longer, and offer those who may go instead.
 
-    async def _is_full_for(self, gate: str, job: Job, admitted: list[Job]) -> bool:
-        """Let the job through if it still waits; whether there is no place for it."""
-        if not isinstance(job.state, JobState) or not is_ready(job.state, datetime.now(UTC)):
-            return False
-        if await self.admits(job):
-            admitted.append(job)
-            return False
-        state = await self._places.state(gate)
-        return state is None or job.id not in state.holders
+        Raises Unavailable.
+        """
+        if job.state is not None and is_gated(job.state.rules):
+            await self._served(Wish(job=job))
 
-    def _note(self, gate: str, job: Job) -> None:
-        """As it is now the job is not to be let through this gate once more."""
-        self._let_in[gate, job.id] = job.sequence
-        self._let_in.move_to_end((gate, job.id))
-        if len(self._let_in) > REMEMBERED:
-            self._let_in.popitem(last=False)
+    async def fill(self, gate: str) -> None:
+        """Give the free places of a gate to those who wait. Raises Unavailable."""
+        await self._served(Wish(gate=gate))
 
-    def _is_old(self, gate: str, one: Waiting) -> bool:
-        return self._let_in.get((gate, one.job), -1) >= one.sequence
-
-    # -- what was lost -----------------------------------------------------------------------
-
-    async def free_if_over(self, gate: str, id: str) -> bool:
-        """Free a place whose job needs it no longer, as the log tells; whether it was freed."""
+    async def free_if_over(self, gate: str, id: str) -> None:
+        """Free a place if its job needs it no longer, as the log tells. Raises Unavailable."""
         job = await self._load(id)
         state = job.state if isinstance(job.state, JobState) else None
         now = datetime.now(UTC)
-        own = gates(state, self._states.weight) if state else []
-        if any(one.id == gate and keeps(state, one, now) for one in own):
-            return False
-        self._let_in.pop((gate, id), None)
-        return await self._places.free(gate, job, look=True)
+        if state and any(keeps(state, one, now) for one in gates(state) if one.id == gate):
+            return
+        self._lines.forget(id)
+        await self._served(Wish(job=Aggregate(id, state), gate=gate))
+
+    # -- rounds ------------------------------------------------------------------------------
+
+    async def _served(self, wish: Wish) -> None:
+        self._wishes.append(wish)
+        if self._serving is None or self._serving.done():
+            self._serving = asyncio.create_task(self._serve(), name="admission")
+        await wish.done
+
+    async def _serve(self) -> None:
+        while self._wishes:
+            wishes, self._wishes = self._wishes[:TOGETHER], self._wishes[TOGETHER:]
+            admitted, error = dict[str, Job](), None
+            try:
+                wider = await self._rounds.serve(wishes, admitted)
+                self._wishes += [Wish(places=gate) for gate in wider]
+            except BaseException as raised:  # noqa: BLE001 - raised where they wait
+                error = raised
+            # Beside the next round: what was stored there is not changed by it.
+            task = asyncio.create_task(self._offer(wishes, admitted, error), name="admitted")
+            self._offering.add(task)
+            task.add_done_callback(self._offering.discard)
+
+    async def _offer(
+        self, wishes: Sequence[Wish], admitted: dict[str, Job], error: BaseException | None
+    ) -> None:
+        try:
+            await self._offers.offer_all(list(admitted.values()))
+        except BaseException as raised:  # noqa: BLE001 - raised where they wait
+            error = error or raised
+        for wish in wishes:
+            if wish.done.done():
+                continue
+            if error is None:
+                wish.done.set_result(None)
+            else:
+                wish.done.set_exception(error)
+                wish.done.exception()  # nobody may wait any more: that is no error of its own

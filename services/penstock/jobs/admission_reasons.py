@@ -15,7 +15,7 @@ from penstock.contracts.queues import QueueState, queue_id
 from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.jobs import gate_view, queue_view
-from penstock.jobs.gate import Gate, gates, opens
+from penstock.jobs.gate import WINDOW, Gate, gates, opens
 
 Reason = tuple[str, str]  # what it waits for, and a sentence
 
@@ -53,22 +53,22 @@ def _reasons(db: apsw.Connection, job: JobState) -> Iterator[Reason]:
 def _at_gates(
     db: apsw.Connection, job: JobState, weights: dict[str, int], now: datetime
 ) -> Iterator[Reason]:
-    for gate in gates(job, lambda _, tenant: weights.get(tenant, 1)):
+    for gate in gates(job, lambda _, tenant: WINDOW * weights.get(tenant, 1)):
         state = gate_view.gate(db, gate.id)
         if state and job.id in state.holders:
             continue
         moment = opens(state, gate, now)
         if moment is None or moment > now:
-            yield gate.id.split(":")[1], _closed(gate, moment)
+            yield gate.id.split(":")[1], _closed(gate, moment, len(state.holders) if state else 0)
 
 
-def _closed(gate: Gate, moment: datetime | None) -> str:
+def _closed(gate: Gate, moment: datetime | None, held: int) -> str:
     kind, key = gate.id.split(":", 2)[1:]
     if moment is not None:
         return f"The rate {key!r} lets the next one through at {moment:%H:%M:%S.%f} UTC."
     if kind == "limit":
         return f"{gate.capacity} jobs with the limit {key!r} run or are about to, and no more may."
-    return f"{gate.capacity} jobs of the {kind} {key!r} wait for a worker before it."
+    return f"{held} jobs of the {kind} {key!r} wait for a worker before it."
 
 
 def _paused(queue: QueueState) -> str:

@@ -6,7 +6,8 @@ to nobody, and for places of jobs that need them no longer. Several instances ma
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,17 +21,14 @@ from penstock.infra.views.live_view import LiveView
 from penstock.jobs import gate_view
 from penstock.jobs.admission import Admission
 from penstock.jobs.gate import is_ready
-from penstock.jobs.gates import Job
 
 LOOK = 1.0  # seconds
 EVERY = 5  # looks between two that cost more
 GATES, JOBS = 200, 500  # that one look takes care of
 
-Offer = Callable[[Job], Awaitable[None]]
-
 
 class AdmissionSweep:
-    """`offer` gives a job to the workers; `load` and `model` are the service's own."""
+    """`load` and `model` are the service's own."""
 
     def __init__(
         self,
@@ -38,13 +36,11 @@ class AdmissionSweep:
         admission: Admission,
         load: Load[Any],
         model: Callable[[], LiveView[Any]],
-        offer: Offer,
     ) -> None:
         self._bus = bus
         self._admission = admission
         self._load = load
         self._model = model
-        self._offer = offer
         self._items = LastMessages(bus, bus.subjects.stream("work"))
         self._gate = self._job = self._holder = ""
         self._looks = 0
@@ -55,21 +51,16 @@ class AdmissionSweep:
 
     async def due(self, id: str, _: JobDue) -> None:
         """The timer of a gate went off."""
-        await self._fill(id)
+        await self._admission.fill(id)
 
     async def look(self) -> None:
         """Look once. Raises Unavailable: look again then."""
         self._looks += 1
         _, (gates, self._gate) = await self._model().read(gate_view.with_room, self._gate, GATES)
-        for gate in gates:
-            await self._fill(gate)
+        await asyncio.gather(*map(self._admission.fill, gates))
         if self._looks % EVERY == 0:
             await self._offer_again()
             await self._free()
-
-    async def _fill(self, gate: str) -> None:
-        for job in await self._admission.fill(gate):
-            await self._offer(job)
 
     async def _offer_again(self) -> None:
         """Offer those that have a place and no item: who let them in may have died then."""
@@ -84,12 +75,10 @@ class AdmissionSweep:
             state = job.state if isinstance(job.state, JobState) else None
             if state is None or not is_ready(state, datetime.now(UTC)):
                 continue
-            if await self._admission.admits(job, fresh=True):
-                await self._offer(job)
+            await self._admission.admit(job, fresh=True)
 
     async def _free(self) -> None:
         """Free the places of those that are over, erased or waiting for their time."""
         _, (idle, self._holder) = await self._model().read(gate_view.idle, self._holder, GATES)
         for gate, id in idle[:JOBS]:
-            if await self._admission.free_if_over(gate, id):
-                await self._fill(gate)
+            await self._admission.free_if_over(gate, id)

@@ -7,29 +7,26 @@ timer replaces itself.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import TypeVar, assert_never
 
-from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
+from penstock.contracts.envelope import Envelope, encode, unwrap
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import SERVICE, JobQueued, JobReady, timer
-from penstock.contracts.subjects import MSG_ID
-from penstock.infra.bus import Bus, Message, StreamError
-from penstock.infra.commit import publish_batch
+from penstock.contracts.jobs import SERVICE, JobQueued, timer
+from penstock.infra.bus import Bus, StreamError
 from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
-from penstock.infra.storing import REPLY
 from penstock.infra.timers import Timer, Timers
 from penstock.jobs.admission import Admission
 from penstock.jobs.expiry import Expiry
 from penstock.jobs.gate import is_gated
-from penstock.jobs.job import Offer, Wait, Withdraw, next_step, ready
+from penstock.jobs.job import Offer, Wait, Withdraw, next_step
+from penstock.jobs.offers import Offers
 from penstock.jobs.progress import EndsOfProgress
+from penstock.jobs.unique_claims import UniqueClaims
+from penstock.jobs.withdrawals import Withdrawals
 
 T = TypeVar("T")
-FEW = 8  # items: a batch costs the server some milliseconds, whatever it holds
 
 
 def is_plain(state: JobState) -> bool:
@@ -51,33 +48,39 @@ async def _unless_refused(
 
 
 class Dispatch:
-    """What becomes of a job outside of its events. `admission` says which may be offered."""
+    """What becomes of a job outside of its events. `admission` offers those that may be run."""
 
-    def __init__(self, bus: Bus, admission: Admission) -> None:
+    def __init__(
+        self, bus: Bus, admission: Admission, offers: Offers, claims: UniqueClaims
+    ) -> None:
         self._bus = bus
         self._timers = Timers(bus, SERVICE)
         self._work = bus.subjects.stream("work")
         self._admission = admission
+        self._offers = offers
+        self._claims = claims
         self.expiry = Expiry(bus)
+        self._withdrawals = Withdrawals(bus)
         self._ends_of_progress = EndsOfProgress(bus)
 
     async def effect(self, job: Aggregate[JobState], _: Envelope) -> None:
         """Do what the job's present state asks for; see `Decider`."""
         if job.state is None or job.last is None:
             return
-        if not await self._admission.is_wanted(job):
+        if not await self._claims.is_wanted(job):
             return
         await self.expiry.follow(job.state, job.last, job.sequence)
-        for other in await self._admission.freed_by(job):
-            await self.offer(other)
-        match next_step(job.state, job.sequence):
-            case Offer():
-                await self.admit(job)
+        step = next_step(job.state, job.sequence)
+        if isinstance(step, Offer):
+            await self.admit(job)
+            return
+        await self._admission.settle(job)
+        match step:
             case Wait(run_at):
                 message = timer(job.last, job.sequence)
                 await self._timers.set(job.id, run_at, encode(message))
             case Withdraw():
-                await self._withdraw(job.state)
+                await self._withdrawals.withdraw(job.state)
                 if job.state.progress:
                     await self._ends_of_progress.follow(job.last, job.sequence)
             case None:
@@ -87,66 +90,37 @@ class Dispatch:
 
     async def all(self, jobs: Sequence[Aggregate[JobState]], command: Envelope) -> None:
         """As `effect` for each of up to 1000 jobs whose events were just stored, in few batches."""
-        offered: list[tuple[Aggregate[JobState], Message]] = []
+        offered: list[Aggregate[JobState]] = []
         waiting: list[tuple[Aggregate[JobState], Timer]] = []
         by_itself: list[Aggregate[JobState]] = []
         for job in jobs:
             assert job.state is not None and job.last is not None
             match next_step(job.state, job.sequence) if is_plain(job.state) else None:
-                case Offer(ready):
-                    offered.append((job, self._item(job.state, job.last, ready)))
+                case Offer():
+                    offered.append(job)
                 case Wait(run_at):
                     message = timer(job.last, job.sequence)
                     waiting.append((job, (job.id, run_at, encode(message))))
                 case _:
                     by_itself.append(job)
-        refused = await asyncio.gather(
-            _unless_refused(self._publish, offered), _unless_refused(self._timers.set_many, waiting)
+        _, refused = await asyncio.gather(
+            self._offers.offer_all(offered), _unless_refused(self._timers.set_many, waiting)
         )
-        by_itself += itertools.chain(*refused)
+        by_itself += refused
         await asyncio.gather(*(self.effect(job, command) for job in by_itself))
 
-    async def _publish(self, items: Sequence[Message]) -> None:
-        if len(items) < FEW:
-            await asyncio.gather(*(self._bus.publish_acked(*item) for item in items))
-        else:
-            await publish_batch(self._bus, items, timeout=REPLY)
-
     async def admit(self, job: Aggregate[JobState]) -> None:
-        """Offer a job whose time has come, or have it wait for others first. Raises as `offer`."""
-        if await self._admission.admits(job):
-            await self.offer(job)
+        """Offer a job whose time has come, or have it wait for others first.
+
+        Raises Unavailable, or Timeout: do it again then.
+        """
+        await self._admission.admit(job)
 
     async def admit_all(self, jobs: Sequence[Aggregate[JobState]]) -> None:
         """As `admit` each of up to 1000 jobs."""
         free = [job for job in jobs if job.state and not is_gated(job.state.rules)]
-        items = [(job, self._item_of(job)) for job in free]
-        refused = await _unless_refused(self._publish, items)
         gated = [job for job in jobs if job.state and is_gated(job.state.rules)]
-        await asyncio.gather(*(self.admit(job) for job in (*gated, *refused)))
-
-    async def offer(self, job: Aggregate[JobState]) -> None:
-        """Give workers an item. Raises Unavailable, or Timeout: offer it again then."""
-        await self._bus.publish_acked(*self._item_of(job))
-
-    def _item_of(self, job: Aggregate[JobState]) -> Message:
-        assert job.state is not None and job.last is not None
-        return self._item(job.state, job.last, ready(job.state, job.sequence))
-
-    def _item(self, state: JobState, last: Envelope, ready: JobReady) -> Message:
-        item = wrap(
-            ready,
-            id=f"{state.id}:{ready.sequence}",
-            subject=state.id,
-            time=datetime.now(UTC),
-            correlationid=last.correlationid,
-            cause=last,
-            actor=last.actor,
-            version=last.version,
-            traceparent=last.traceparent,
-        )
-        subject = self._bus.subjects.work(state.queue, state.priority, state.id)
-        return subject, encode(item), {MSG_ID: item.id}
+        await asyncio.gather(self._offers.offer_all(free), *map(self.admit, gated))
 
     async def remove(self, command: Envelope, events: Sequence[Recorded]) -> None:
         """Take back the item and the timer of a job that is erased; see `Eraser`."""
@@ -157,10 +131,3 @@ class Dispatch:
                 await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
         await self._timers.cancel(command.subject)
         await self.expiry.forget(command.subject)
-
-    async def _withdraw(self, state: JobState) -> None:
-        subject = self._bus.subjects.work(state.queue, state.priority, state.id)
-        await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
-        await self._timers.cancel(state.id)
-        # Whoever runs it stops at once; who does not hear it finds out by its lease.
-        await self._bus.publish(self._bus.subjects.withdrawn(), state.id.encode())

@@ -1,12 +1,11 @@
 """A gate: what it folds to, which ones a job has to pass, and who has a place. Pure.
 
-A job passes its gates in one order, limit, rate, tenant, and keeps what it has while it waits for
-the next: so no two jobs ever wait for each other.
+A job goes through all of its gates at once, and holds no place at one while it waits for another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NoReturn, assert_never
 
@@ -14,26 +13,37 @@ import msgspec
 from msgspec.structs import replace
 
 from penstock.contracts.envelope import Envelope
-from penstock.contracts.gates import GateState, PlaceFreed, PlaceTaken, gate_id
+from penstock.contracts.gates import (
+    Began,
+    GateState,
+    PlaceFreed,
+    PlacesChanged,
+    PlaceTaken,
+    gate_id,
+)
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import Rate, Rules
+from penstock.contracts.jobs import Rules
 
-Event = PlaceTaken | PlaceFreed
-Weight = Callable[[str, str], int]  # of a tenant in a queue
+Event = PlacesChanged | PlaceTaken | PlaceFreed
+Weight = Callable[[str, str], int]  # of a tenant in a queue: its turns for one of another
+Window = Callable[[str, str], int]  # of a tenant in a queue: its jobs that may wait for workers
 
-WINDOW = 16  # jobs of a tenant, for each of its turns, that workers may be offered at a time
-MOMENTS = 100  # that a rate remembers: one with more is held in shorter stretches
+WINDOW = 16  # jobs of a tenant, for each of its turns, that workers are offered at a time
+GIVEN = 1_000  # jobs of a rate that workers are offered at a time
+MOMENTS = 100  # at which jobs of a rate began, that are told apart
 
 
 class Gate(msgspec.Struct, frozen=True):
     """What one job has to pass: `capacity` places, each kept until the job's start or end.
 
-    With `per` no more than `capacity` go through in any so many seconds.
+    With `per` no more than `at_most` begin within so many seconds: those that have a place and
+    did not begin yet count as if they did now.
     """
 
     id: str
     capacity: int
     until: Literal["start", "end"]
+    at_most: int = 0
     per: float = 0.0
 
 
@@ -42,29 +52,18 @@ def is_gated(rules: Rules) -> bool:
     return bool(rules.limit or rules.rate or rules.tenant)
 
 
-def gates(job: JobState, weight: Weight = lambda queue, tenant: 1) -> list[Gate]:
-    """The gates of a job, in the order in which it passes them."""
+def gates(job: JobState, window: Window = lambda queue, tenant: WINDOW) -> list[Gate]:
+    """The gates of a job."""
     found, rules = [], job.rules
     if limit := rules.limit:
         found.append(Gate(gate_id("limit", limit.key), limit.at_most, "end"))
-    if rules.rate:
-        found.append(_of_rate(rules.rate))
+    if rate := rules.rate:
+        most = rate.at_most
+        found.append(Gate(gate_id("rate", rate.key), min(most, GIVEN), "start", most, rate.per))
     if rules.tenant:
-        turns = weight(job.queue, rules.tenant)
         id = gate_id("tenant", f"{job.queue}/{rules.tenant}")
-        found.append(Gate(id, WINDOW * turns, "start"))
+        found.append(Gate(id, window(job.queue, rules.tenant), "start"))
     return found
-
-
-def _of_rate(rate: Rate) -> Gate:
-    """A rate that remembers no more than MOMENTS: 1,000 in 60 s are at most 100 in any 6 s."""
-    stretches = -(-rate.at_most // MOMENTS)
-    return Gate(
-        gate_id("rate", rate.key),
-        max(rate.at_most // stretches, 1),
-        "start",
-        rate.per / stretches,
-    )
 
 
 def is_ready(job: JobState, now: datetime) -> bool:
@@ -79,15 +78,34 @@ def keeps(job: JobState | None, gate: Gate, now: datetime) -> bool:
     return is_ready(job, now) or (job.state == "processing" and gate.until == "end")
 
 
+def lately(state: GateState | None, gate: Gate, now: datetime) -> int:
+    """How many began within the last `per` seconds of a gate of a rate."""
+    if state is None or not gate.per:
+        return 0
+    since = now - timedelta(seconds=gate.per)
+    return sum(one.count for one in begun(state) if one.at > since)
+
+
+def begun(state: GateState) -> tuple[Began, ...]:
+    """When jobs began lately, the oldest first."""
+    return (*(Began(at, 1) for at in state.moments), *state.began)
+
+
 def opens(state: GateState | None, gate: Gate, now: datetime) -> datetime | None:
     """When the gate has a place: `now`, a later moment, or None: once one is freed."""
-    if state is None:
-        return now
-    if len(state.holders) >= gate.capacity:
+    held = len(state.holders) if state else 0
+    if held >= gate.capacity:
         return None
-    if not gate.per or len(state.moments) < gate.capacity:
+    if state is None or not gate.per:
         return now
-    return max(now, state.moments[-gate.capacity] + timedelta(seconds=gate.per))
+    left = gate.at_most - held  # that may have begun within `per` seconds and leave a place
+    if left <= 0:
+        return None
+    for one in reversed(begun(state)):
+        left -= one.count
+        if left <= 0:
+            return max(now, one.at + timedelta(seconds=gate.per))
+    return now
 
 
 def decide(*_: object) -> NoReturn:
@@ -98,13 +116,47 @@ def decide(*_: object) -> NoReturn:
 def evolve(state: GateState | None, event: Event, envelope: Envelope) -> GateState:
     """The state after `event`."""
     state = state or GateState(id=envelope.subject)
-    others = {job: since for job, since in state.holders.items() if job != event.job}
     match event:
-        case PlaceTaken(kept=kept):
-            moments: Sequence[datetime] = (*state.moments, envelope.time)[-kept:] if kept else ()
-            holders = {**others, event.job: envelope.time}
-            return replace(state, holders=holders, moments=tuple(moments))
-        case PlaceFreed():
-            return replace(state, holders=others)
+        case PlacesChanged():
+            began = _remembered(begun(state), event) if event.began else state.began
+            moments = () if event.began else state.moments
+            holders = _changed(state, event.freed, event.taken, envelope.time)
+            return replace(state, holders=holders, began=began, moments=moments)
+        case PlaceTaken(job=job, kept=kept):
+            moments = (*state.moments, envelope.time)[-kept:] if kept else ()
+            holders = _changed(state, (), (job,), envelope.time)
+            return replace(state, holders=holders, moments=moments)
+        case PlaceFreed(job=job):
+            return replace(state, holders=_changed(state, (job,), (), envelope.time))
         case _:
             assert_never(event)
+
+
+def _changed(
+    state: GateState, freed: Iterable[str], taken: Iterable[str], now: datetime
+) -> dict[str, datetime]:
+    holders = dict(state.holders)
+    for job in freed:
+        holders.pop(job, None)
+    for job in taken:
+        holders[job] = now
+    return holders
+
+
+def _remembered(began: Sequence[Began], event: PlacesChanged) -> tuple[Began, ...]:
+    """With those of `event`, and without what is of no use any more.
+
+    What is nearer together than a hundredth of the time counts as one, at the later moment: so
+    nobody begins too soon.
+    """
+    assert event.at is not None
+    kept = [*began, Began(event.at, event.began)]
+    kept.sort(key=lambda one: one.at)
+    since, apart = kept[-1].at - timedelta(seconds=event.per), event.per / MOMENTS
+    joined: dict[float, Began] = {}
+    for one in kept:
+        if one.at > since:
+            bucket = one.at.timestamp() // apart
+            other = joined.get(bucket)
+            joined[bucket] = Began(one.at, one.count + (other.count if other else 0))
+    return tuple(joined.values())

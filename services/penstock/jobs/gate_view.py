@@ -5,28 +5,45 @@ It is a hint: who acts upon it looks at the job and the gate themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import apsw
 import msgspec
+from msgspec.structs import replace
 
-from penstock.contracts.gates import GateState
+from penstock.contracts.gates import GateState, PlacesChanged
 from penstock.contracts.job_state import JobState
+from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.views import rows
 from penstock.infra.views.view import Folded, View
 from penstock.jobs.gate import Gate, gates, is_gated, keeps, opens
+
+LARGE = 16_384  # bytes of a state, above which it is kept without its payload
 
 _decode_job = msgspec.json.Decoder(JobState).decode
 _decode_gate = msgspec.json.Decoder(GateState).decode
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A job that waits, and the sequence of the event since which it does."""
+    """A job that waits: its state at `sequence`, not `is_whole` if its payload is too large to be
+    kept. `gates` are those that it has to pass.
+    """
 
     job: str
     sequence: int
+    state: JobState
+    is_whole: bool
+    turn: tuple[int, datetime, str]
+    gates: tuple[str, ...]
+
+    @classmethod
+    def of(cls, state: JobState, sequence: int, *, is_whole: bool = True) -> Waiting:
+        """The turn goes by priority, then by age."""
+        turn = -state.priority, state.created, state.id
+        own = tuple(gate.id for gate in gates(state))
+        return cls(state.id, sequence, state, is_whole, turn, own)
 
 
 class GatedJobView(View[JobState]):
@@ -41,7 +58,9 @@ class GatedJobView(View[JobState]):
         gate TEXT NOT NULL, job TEXT NOT NULL, priority INTEGER NOT NULL, created REAL NOT NULL,
         run_at REAL, sequence INTEGER NOT NULL, held INTEGER NOT NULL, PRIMARY KEY (gate, job)
     ) WITHOUT ROWID;
-    CREATE INDEX gated_by_turn ON gated (gate, held, priority DESC, created, job);
+    CREATE INDEX gated_by_turn ON gated (gate, priority DESC, created, job)
+        WHERE held = 0 AND run_at IS NULL;
+    CREATE INDEX gated_by_time ON gated (gate, run_at) WHERE held = 0 AND run_at IS NOT NULL;
     CREATE INDEX gated_by_job ON gated (job);
     CREATE INDEX gated_held ON gated (job, gate) WHERE held;
     """
@@ -84,22 +103,72 @@ class GateView(View[GateState]):
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[GateState]]) -> None:
         """See View.fold."""
         last = {one.event.subject: one.state for one in folded}
-        touched = {(one.event.subject, one.data.job) for one in folded}  # type: ignore[attr-defined]
+        touched = {(one.event.subject, job) for one in folded for job in _concerned(one.data)}
         db.executemany(
             "UPDATE gated SET held = ? WHERE gate = ? AND job = ?",
             [(job in last[gate].holders, gate, job) for gate, job in touched],
         )
 
 
-def next_at(db: apsw.Connection, gate: str, limit: int) -> list[Waiting]:
-    """Who waits at a gate without a place: highest priority first, then the oldest."""
-    found = db.execute(
-        """SELECT job, sequence FROM gated
-           WHERE gate = ? AND held = 0 AND (run_at IS NULL OR run_at <= unixepoch('subsec'))
-           ORDER BY priority DESC, created, job LIMIT ?""",
-        (gate, limit),
+def _concerned(event: Any) -> tuple[str, ...]:
+    if isinstance(event, PlacesChanged):
+        return (*event.freed, *event.taken)
+    return (event.job,)
+
+
+def next_at(
+    db: apsw.Connection,
+    wanted: Mapping[str, int],
+    known: Mapping[str, Waiting],
+    let_in: Mapping[str, Aggregate[JobState]],
+) -> dict[str, list[Waiting]]:
+    """At each gate so many who wait there without a place.
+
+    Those in turn first, and as many whose time has come. Not those that were `let_in` and are not
+    `known` to have changed since.
+    """
+    return {gate: _next_at(db, gate, limit, known, let_in) for gate, limit in wanted.items()}
+
+
+def _next_at(
+    db: apsw.Connection,
+    gate: str,
+    limit: int,
+    known: Mapping[str, Waiting],
+    let_in: Mapping[str, Aggregate[JobState]],
+) -> list[Waiting]:
+    found = list[Waiting]()
+    for query in (IN_TURN, IN_TIME):
+        count = 0
+        for job, sequence in db.execute(query, (gate,)):
+            before = let_in.get(job)
+            if before is not None and before.sequence >= sequence:
+                continue
+            if count == limit:
+                break
+            count += 1
+            one = known.get(job)
+            if one is None or one.sequence != sequence:
+                one = _waiting(db, job, sequence)
+            if one is not None:
+                found.append(one)
+    return found
+
+
+IN_TURN = """SELECT job, sequence FROM gated WHERE gate = ? AND held = 0 AND run_at IS NULL
+             ORDER BY priority DESC, created, job"""
+IN_TIME = """SELECT job, sequence FROM gated WHERE gate = ? AND held = 0 AND run_at IS NOT NULL
+             AND run_at <= unixepoch('subsec') ORDER BY run_at"""
+
+
+def _waiting(db: apsw.Connection, job: str, sequence: int) -> Waiting | None:
+    body = _state(db, job)
+    if body is None:
+        return None
+    state, is_whole = _decode_job(body), len(body) <= LARGE
+    return Waiting.of(
+        state if is_whole else replace(state, payload={}), sequence, is_whole=is_whole
     )
-    return [Waiting(*row) for row in found]
 
 
 def with_room(db: apsw.Connection, after: str, limit: int) -> tuple[list[str], str]:
@@ -124,11 +193,8 @@ def with_room(db: apsw.Connection, after: str, limit: int) -> tuple[list[str], s
 
 def _has_room(db: apsw.Connection, id: str) -> bool:
     """The tenant's weight is not known here: a little room is not seen, and filled by others."""
-    first = next_at(db, id, 1)
-    if not first:
-        return False
-    job = _state(db, first[0].job)
-    own = next((g for g in gates(_decode_job(job)) if g.id == id), None) if job else None
+    first = _next_at(db, id, 1, {}, {})
+    own = next((g for one in first for g in gates(one.state) if g.id == id), None)
     return own is not None and _opens(db, own)
 
 

@@ -1,157 +1,137 @@
-"""Places at gates: taken and freed by events, each stored on the state that it was decided upon.
+"""The gates as they are known here, and their events: each stored on the state that it was decided
+upon.
 
-So instances that race cannot give out a place twice, and a place is taken or freed once however
-often it is asked for. Never decides who is next: that is `admission`.
+So instances that race cannot give out a place twice. Never decides who has one.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from penstock.contracts.envelope import Envelope, encode, wrap
-from penstock.contracts.errors import Conflict, Unavailable
-from penstock.contracts.gates import GateState, PlaceFreed, PlaceTaken
-from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import SERVICE, JobDue
-from penstock.infra.bus import Bus
+from penstock.contracts.errors import Conflict
+from penstock.contracts.gates import GateState, PlacesChanged
+from penstock.contracts.jobs import SERVICE
+from penstock.contracts.subjects import EXPECTED
+from penstock.infra.bus import Bus, StreamError
+from penstock.infra.commit import publish_batch
 from penstock.infra.deciding.aggregate import Aggregate, Folder
 from penstock.infra.deciding.decider import Load
-from penstock.infra.event_log import EventLog, Recorded
-from penstock.infra.keyed_locks import KeyedLocks
-from penstock.infra.timers import Timers
-from penstock.jobs.gate import Event, Gate, evolve, opens
+from penstock.infra.event_log import WRONG_LAST_SEQUENCE, EventLog, Recorded
+from penstock.infra.storing import REPLY
+from penstock.jobs.gate import evolve
 
-TRIES = 30
 REMEMBERED = 5_000  # gates
 LOADED_ANEW = 500  # events after which one is loaded, which takes a snapshot of it
 
-Job = Aggregate[JobState]
+Happening = tuple[PlacesChanged, str]  # and the flow that it belongs to
 
 
 class Gates:
-    """What is in memory may be behind the log: what is stored upon it is then refused, and looked
-    at again.
-    """
+    """What is in memory may be behind the log: what is stored upon it is then refused."""
 
     def __init__(self, bus: Bus, event_log: EventLog, load: Load[Any]) -> None:
+        self._bus = bus
         self._log = event_log
         self._load = load
-        self._timers = Timers(bus, SERVICE)
         self._folder: Folder[Any] = Folder(evolve)  # type: ignore[arg-type]
         self._known: OrderedDict[str, Aggregate[Any]] = OrderedDict()
-        self._wakes: dict[str, datetime] = {}
-        self._locks = KeyedLocks()
 
-    async def take(self, gate: Gate, job: Job, *, fresh: bool = False) -> bool:
-        """Take a place for the job, unless it has one; whether it has one now.
+    async def know(self, ids: Collection[str]) -> None:
+        """Have the states of these gates in memory. Raises Unavailable."""
+        missing = [id for id in ids if self._is_missing(id)]
+        await asyncio.gather(*map(self._learn, missing))
 
-        If the gate opens at a moment, its timer is set. `fresh`: look at the log first. Raises
-        Unavailable.
+    async def look(self, ids: Collection[str]) -> None:
+        """Learn what others stored of these gates meanwhile. Raises Unavailable."""
+        await asyncio.gather(*map(self._look, ids))
+
+    def state(self, id: str) -> GateState | None:
+        """As it is known here; None for one that nobody ever went through."""
+        known = self._known.get(id)
+        return known.state if known and isinstance(known.state, GateState) else None
+
+    async def store(self, changes: Mapping[str, Happening], now: datetime) -> bool:
+        """Store what happens at gates, at all of them or none.
+
+        False if one is not as it is known here: look at them again then. Raises Unavailable.
         """
-        async with self._locks.of(gate.id):
-            for _ in range(TRIES):
-                known = await self._present(gate.id, fresh=fresh)
-                if known.state and job.id in known.state.holders:
-                    if fresh:
-                        return True
-                    fresh = True  # another instance may have freed it since
-                    continue
-                now = datetime.now(UTC)
-                moment = opens(known.state, gate, now)
-                if moment is None:
-                    return False
-                if moment > now:
-                    await self._wake(gate, moment, job)
-                    return False
-                kept = gate.capacity if gate.per else 0
-                if await self._store(known, PlaceTaken(job=job.id, kept=kept), job, now):
-                    return True
-                fresh = True
-        raise Unavailable(f"Others take the places of {gate.id!r} faster than this one can.")
+        known = {id: self._known.get(id) or Aggregate(id) for id in changes}
+        events = [_event(known[id], *what, now) for id, what in changes.items()]
+        first = await (
+            self._alone(known, events[0]) if len(events) == 1 else self._together(known, events)
+        )
+        for place, event in enumerate(events):
+            if first:
+                record = Recorded(first + place, event)
+                self._remember(self._folder.fold(known[event.subject], [record]))
+        return bool(first)
 
-    async def free(self, gate: str, job: Job, *, look: bool) -> bool:
-        """Free the place of the job; whether it had one, as far as is known here.
+    async def _alone(self, known: Mapping[str, Aggregate[Any]], event: Envelope) -> int:
+        """Its sequence, 0 if it is not stored."""
+        try:
+            appended = await self._log.append([event], expected=known[event.subject].sequence)
+        except Conflict:
+            return 0
+        return 0 if appended.again else appended.sequence
 
-        `look` for it in the log as well: another instance may have given it.
-        """
-        async with self._locks.of(gate):
-            fresh = False
-            for _ in range(TRIES):
-                known = await self._present(gate, fresh=fresh)
-                if not known.state or job.id not in known.state.holders:
-                    if fresh or not look:
-                        return False
-                    fresh = True
-                    continue
-                fresh = True
-                if await self._store(known, PlaceFreed(job=job.id), job, datetime.now(UTC)):
-                    return True
-        raise Unavailable(f"Others free the places of {gate!r} faster than this one can.")
+    async def _together(
+        self, known: Mapping[str, Aggregate[Any]], events: Sequence[Envelope]
+    ) -> int:
+        """The first one's sequence, 0 if none is stored."""
+        messages = [
+            (
+                self._bus.subjects.event(SERVICE, event.subject),
+                encode(event),
+                {EXPECTED: str(known[event.subject].sequence)},
+            )
+            for event in events
+        ]
+        try:
+            last = await publish_batch(self._bus, messages, timeout=REPLY)
+        except StreamError as error:
+            if error.err_code not in WRONG_LAST_SEQUENCE:
+                raise
+            return 0
+        return last - len(events) + 1
 
-    async def state(self, gate: str, *, fresh: bool = False) -> GateState | None:
-        """As it is known here, or in the log."""
-        known = await self._present(gate, fresh=fresh)
-        return known.state if isinstance(known.state, GateState) else None
+    def _is_missing(self, id: str) -> bool:
+        known = self._known.get(id)
+        if known is None:
+            return True
+        self._known.move_to_end(id)
+        return known.version % LOADED_ANEW == LOADED_ANEW - 1
 
-    # -- the log -----------------------------------------------------------------------------
+    async def _learn(self, id: str) -> None:
+        self._remember(await self._load(id))
 
-    async def _present(self, id: str, *, fresh: bool = False) -> Aggregate[Any]:
-        known = self._known.pop(id, None)
-        if known is None or known.version % LOADED_ANEW == LOADED_ANEW - 1:
-            known = await self._load(id)
-        elif fresh:
-            loaded = await self._log.load(id, after=known.sequence)
-            known = self._folder.fold(known, loaded.events)
-        self._remember(known)
-        return known
+    async def _look(self, id: str) -> None:
+        known = self._known.get(id)
+        if known is None:
+            await self._learn(id)
+            return
+        loaded = await self._log.load(id, after=known.sequence)
+        if loaded.events:
+            self._remember(self._folder.fold(known, loaded.events))
 
     def _remember(self, known: Aggregate[Any]) -> None:
         self._known[known.id] = known
+        self._known.move_to_end(known.id)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    async def _store(self, known: Aggregate[Any], event: Event, job: Job, now: datetime) -> bool:
-        """Store the event behind the state that is known; False if that is not the latest."""
-        envelope = _event(known, event, job, now)
-        try:
-            appended = await self._log.append([envelope], expected=known.sequence)
-        except Conflict:
-            return False
-        if appended.again:
-            return False
-        self._remember(self._folder.fold(known, [Recorded(appended.sequence, envelope)]))
-        return True
 
-    async def _wake(self, gate: Gate, moment: datetime, job: Job) -> None:
-        """Set the timer at which the gate opens."""
-        if (set_for := self._wakes.get(gate.id)) and datetime.now(UTC) < set_for <= moment:
-            return
-        due = wrap(
-            JobDue(sequence=0),
-            id=f"{gate.id}:{moment.isoformat()}",
-            subject=gate.id,
-            time=moment,
-            correlationid=job.last.correlationid if job.last else gate.id,
-        )
-        await self._timers.set(gate.id, moment, encode(due))
-        if len(self._wakes) > REMEMBERED:
-            self._wakes.clear()
-        self._wakes[gate.id] = moment
-
-
-def _event(known: Aggregate[Any], event: Event, job: Job, now: datetime) -> Envelope:
-    assert job.last is not None
-    kind = type(event).__name__
+def _event(known: Aggregate[Any], event: PlacesChanged, flow: str, now: datetime) -> Envelope:
+    """Without a cause: what it is about happened to many, and a gate would remember them all."""
     return wrap(
         event,
-        id=f"{known.id}:{known.version + 1}:{job.id}:{kind}",
+        id=f"{known.id}:{known.version + 1}",
         subject=known.id,
         time=now,
-        correlationid=job.last.correlationid,
-        cause=job.last,
-        actor=job.last.actor,
+        correlationid=flow,
         version=known.version + 1,
-        traceparent=job.last.traceparent,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -36,6 +36,7 @@ from penstock.contracts.jobs import (
     JobSnoozed,
     JobStarted,
     RedriveJob,
+    Rules,
     SettleJob,
 )
 from penstock.infra.deciding.decider import Context
@@ -206,9 +207,17 @@ def ready(state: JobState, sequence: int) -> JobReady:
         expires_at=state.expires_at,
         checkpoint=state.checkpoint,
         settle=is_gated(state.rules),
+        settle_at=settles_at(state.rules),
         workflow=state.origin.workflow if state.origin else None,
         progress=state.progress,
     )
+
+
+def settles_at(rules: Rules) -> Literal["both", "start", "end"]:
+    """Which of the two others wait for at the job's gates; see `Gate.until`."""
+    if rules.limit:
+        return "both" if rules.rate or rules.tenant else "end"
+    return "start" if is_gated(rules) else "both"
 
 
 def evolve(state: JobState | None, event: Event, envelope: Envelope) -> JobState:

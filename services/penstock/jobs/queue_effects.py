@@ -24,11 +24,11 @@ from penstock.infra.views.live_view import LiveView
 from penstock.jobs import queue_view
 from penstock.jobs.queue_lanes import QueueLanes, lane_name
 from penstock.jobs.queue_states import QueueStates
-from penstock.jobs.queue_view import Place
+from penstock.jobs.queue_view import LAST
 
 LOOK = 1.0  # seconds between two looks at the queues
 FOLDED = 30.0  # seconds that the view may take to get to what is purged
-AT_ONCE = 64  # jobs that a purge cancels at a time
+AT_ONCE = 250  # jobs that a purge cancels at a time
 
 Handle = Callable[[Envelope], Awaitable[Outcome]]
 Folds = Callable[[int, float], Awaitable[Any]]
@@ -98,8 +98,12 @@ class QueueEffects:
     # -- purging -----------------------------------------------------------------------------
 
     async def _purge(self, state: QueueState, until: datetime, command: Envelope) -> None:
-        """Cancel what waited `until` then, a page after the other."""
-        place: Place = (0.0, "")
+        """Cancel what waited `until` then, a page after the other.
+
+        The newest first: who waits at a gate goes before those who went through, and nobody is let
+        in only to be cancelled next.
+        """
+        place = LAST
         while True:
             _, page = await self._model().read(queue_view.waiting, state.name, until, place)
             if not page:

@@ -15,6 +15,7 @@ from penstock.infra.views.view import Folded, View
 
 PAGE = 500  # waiting jobs
 Place = tuple[float, str]  # of a job in the order of time: when it was made, and its id
+LAST: Place = (float("inf"), "")
 
 _decode = msgspec.json.Decoder(QueueState).decode
 
@@ -63,8 +64,9 @@ def one(db: apsw.Connection, id: str) -> QueueState | None:
     return _decode(row[0]) if row else None
 
 
-def waiting(db: apsw.Connection, queue: str, until: datetime, after: Place) -> list[Place]:
-    """A page of places, behind `after`, of jobs in a queue that wait since `until` or longer.
+def waiting(db: apsw.Connection, queue: str, until: datetime, before: Place) -> list[Place]:
+    """A page of places, newest first and before `before`, of jobs in a queue that wait since
+    `until` or longer.
 
     Those that were cancelled since are among them: perhaps by one who died before all was done.
     """
@@ -72,11 +74,11 @@ def waiting(db: apsw.Connection, queue: str, until: datetime, after: Place) -> l
         (created, id)
         for created, id in db.execute(
             """SELECT created, id FROM listed JOIN aggregate USING (id)
-               WHERE (created, id) > (?, ?) AND created <= ? AND queue = ?
+               WHERE (created, id) < (?, ?) AND created <= ? AND queue = ?
                  AND (listed.state IN ('pending', 'retrying') OR listed.state = 'cancelled'
                       AND unixepoch(CAST(aggregate.state AS TEXT) ->> '$.ended') >= ?)
-               ORDER BY created, id LIMIT ?""",
-            (*after, until.timestamp(), queue, int(until.timestamp()), PAGE),
+               ORDER BY created DESC, id DESC LIMIT ?""",
+            (*before, until.timestamp(), queue, int(until.timestamp()), PAGE),
         )
     ]
 

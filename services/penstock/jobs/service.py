@@ -6,8 +6,8 @@ import time
 
 from penstock.contracts.gates import PREFIX as GATE
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import SERVICE
-from penstock.contracts.jobs_bulk import DiscardJobs, EnqueueJobs, RedriveJobs
+from penstock.contracts.jobs import SERVICE, SettleJob
+from penstock.contracts.jobs_bulk import DiscardJobs, EnqueueJobs, RedriveJobs, SettleJobs
 from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import PREFIX as SCHEDULE
 from penstock.contracts.schedules import ScheduleState
@@ -34,13 +34,16 @@ from penstock.jobs.handlers import Handlers
 from penstock.jobs.handlers_missing import Unhandled
 from penstock.jobs.items import Settled
 from penstock.jobs.latest import Latest
+from penstock.jobs.offers import Offers
 from penstock.jobs.queue_effects import QueueEffects
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.results import Results
 from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
+from penstock.jobs.settling import Settling
 from penstock.jobs.unique import UniqueKeys
+from penstock.jobs.unique_claims import UniqueClaims
 from penstock.jobs.views import QUERIES, JobsView
 from penstock.jobs.workers import Workers
 from penstock.jobs.workflow_effects import WorkflowEffects
@@ -70,13 +73,19 @@ def build(frame: Frame) -> Service[State]:
         look_up=entrance,
     )
     decider = service.decider
-    places = Gates(frame.bus, service.log, decider.load)
-    admission = Admission(frame.bus, places, states, unique, decider.load, lambda: service.model)
-    dispatch = Dispatch(frame.bus, admission)
-    sweep = AdmissionSweep(
-        frame.bus, admission, decider.load, lambda: service.model, dispatch.offer
+    offers = Offers(frame.bus)
+    admission = Admission(
+        frame.bus,
+        Gates(frame.bus, service.log, decider.load),
+        states,
+        decider.load,
+        lambda: service.model,
+        offers,
     )
-    service.parts.append(sweep.part())
+    claims = UniqueClaims(frame.bus, unique, decider.load)
+    dispatch = Dispatch(frame.bus, admission, offers, claims)
+    sweep = AdmissionSweep(frame.bus, admission, decider.load, lambda: service.model)
+    service.parts += [admission.wakes, sweep.part()]
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
     service.own[EnqueueJobs] = bulk = BulkEnqueue(frame.bus, decider, dispatch, entrance)
@@ -85,6 +94,8 @@ def build(frame: Frame) -> Service[State]:
     effects[WorkflowState] = workflows.effect
     telling = Telling(frame.bus, returned)
     effects[JobState] = in_turn(dispatch.effect, telling.effect)
+    settling = Settling(admission.standing, effects[JobState])
+    service.own |= {SettleJob: settling.one, SettleJobs: settling.many}
     recovery = WorkflowRecovery(workflows, telling, decider.load, decider.handle)
     settings = frame.settings
     results = Results(Objects(frame.bus), service.log, settings.result_age, settings.result_count)

@@ -1,4 +1,4 @@
-"""`tools/bench jobs`: drain, end to end, enqueueing, latency, workflows, delayed and dead jobs.
+"""`tools/bench jobs`: drain, end to end, enqueueing, gates, latency, workflows, delayed and dead.
 
 A bare loop and other systems are measured beside.
 
@@ -20,13 +20,17 @@ from benchmarks.jobs.drain import drain
 from benchmarks.jobs.end_to_end import end_to_end
 from benchmarks.jobs.enqueueing import enqueueing
 from benchmarks.jobs.figures import Figure, show
+from benchmarks.jobs.gates import gates
 from benchmarks.jobs.latency import pickup, takeover
 from benchmarks.jobs.peers import peers
 from benchmarks.jobs.redriving import redriving
 from benchmarks.jobs.workflows import workflows
 
 PEERS_JOBS = 10_000
-PARTS = ("drain", "e2e", "enqueue", "pickup", "takeover", "workflows", "delayed", "redrive")
+PARTS = (
+    *("drain", "e2e", "enqueue", "gates", "pickup", "takeover", "workflows"),
+    *("delayed", "redrive"),
+)
 NOTES = [
     "One worker process, no-op jobs, full history: queued, started and completed are stored for "
     "each job, the latter two fenced. All processes and the server share this machine.",
@@ -47,6 +51,8 @@ async def measure(options: argparse.Namespace) -> list[Figure]:
                 figures += await end_to_end(there, durability, jobs, payload)
             if "enqueue" in options.only:
                 figures += await enqueueing(there, durability, min(jobs, 100_000), payload)
+            if "gates" in options.only:
+                figures += await gates(there, durability, jobs, payload)
             if "pickup" in options.only:
                 figures += await pickup(there, durability)
             if "takeover" in options.only:

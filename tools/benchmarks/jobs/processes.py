@@ -49,6 +49,15 @@ class Program:
         """Its resident memory now, in MB; 0 once it has ended."""
         return resident(self.pid)
 
+    @property
+    def cpu(self) -> float:
+        """The seconds of processor time that it has taken; 0 once it has ended."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     async def end(self) -> None:
         """Have it end, and kill it if it does not."""
         if self._process.returncode is None:

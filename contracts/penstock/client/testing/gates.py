@@ -1,6 +1,6 @@
 """Who has a place at which gate in memory, and who waits for one. Never says what a gate lets in.
 
-The order in which they are passed and filled is that of `penstock.jobs.admission`.
+The turns are those of `penstock.jobs.admission_choice`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from penstock.client.testing.log import MemoryLog
-from penstock.contracts.gates import GateState, PlaceFreed, PlaceTaken
+from penstock.contracts.gates import GateState, PlacesChanged
 from penstock.contracts.job_state import JobState
-from penstock.jobs.gate import Event, Gate, Weight, gates, is_gated, is_ready, keeps, opens
+from penstock.jobs.gate import WINDOW, Event, Gate, Weight, gates, is_gated, is_ready, keeps, opens
 
 Turn = tuple[int, int]  # the highest priority goes first, then the oldest
 
@@ -56,13 +56,19 @@ class MemoryGates:
         self._lines: defaultdict[str, _Line] = defaultdict(_Line)
 
     def admits(self, id: str) -> bool:
-        """Take the places that a ready job needs; whether it has them all now."""
-        for gate in self._gates(id):
-            line = self._lines[gate.id]
-            if not self._take(gate, id):
-                line.add(id, self._turn(id))
-                return False
-            line.waiting.discard(id)
+        """Take the places that a ready job needs, all of them or none; whether it has them now."""
+        own = self._gates(id)
+        closed = [gate for gate in own if not self._is_open(gate, id)]
+        if closed:
+            for gate in own:
+                if id in self._holders(gate.id):
+                    self._store(gate.id, PlacesChanged(freed=(id,)), id)
+                self._lines[gate.id].add(id, self._turn(id))
+            return False
+        for gate in own:
+            self._lines[gate.id].waiting.discard(id)
+            if id not in self._holders(gate.id):
+                self._store(gate.id, PlacesChanged(taken=(id,)), id)
         return True
 
     def freed_by(self, id: str) -> list[str]:
@@ -70,38 +76,42 @@ class MemoryGates:
         job, admitted = self._job(id), list[str]()
         for gate in self._gates(id):
             if id in self._holders(gate.id) and not keeps(job, gate, self._clock()):
-                self._store(gate.id, PlaceFreed(job=id), id)
+                self._store(gate.id, _freed(gate, job), id)
                 admitted += self.fill(gate.id)
         return admitted
 
     def fill(self, gate: str) -> list[str]:
         """Give the free places of a gate to those that wait; these, if they have all they need."""
-        admitted, line = list[str](), self._lines[gate]
+        admitted, passed, line = list[str](), list[str](), self._lines[gate]
         while (id := line.take()) is not None:
             if not is_ready(self._job(id), self._clock()):
                 continue
             if self.admits(id):
                 admitted.append(id)
-            elif id not in self._holders(gate):
+                continue
+            line.waiting.discard(id)
+            passed.append(id)
+            if not all(self._is_open(own, id) for own in self._gates(id) if own.id == gate):
                 break  # there is no place left
+        for id in passed:
+            line.add(id, self._turn(id))
         return admitted
 
-    def _take(self, gate: Gate, id: str) -> bool:
+    def _is_open(self, gate: Gate, id: str) -> bool:
         if id in self._holders(gate.id):
             return True
-        now = self._clock()
-        moment = opens(self._log.states.get(gate.id), gate, now)
-        if moment is None:
-            return False
-        if moment > now:
+        now, state = self._clock(), self._log.states.get(gate.id)
+        moment = opens(state if isinstance(state, GateState) else None, gate, now)
+        if moment is not None and moment > now:
             self._wake(moment, gate.id)
-            return False
-        self._store(gate.id, PlaceTaken(job=id, kept=gate.capacity if gate.per else 0), id)
-        return True
+        return moment is not None and moment <= now
 
     def _gates(self, id: str) -> list[Gate]:
         job = self._job(id)
-        return gates(job, self._weight) if is_gated(job.rules) else []
+        return gates(job, self._window) if is_gated(job.rules) else []
+
+    def _window(self, queue: str, tenant: str) -> int:
+        return WINDOW * self._weight(queue, tenant)
 
     def _holders(self, gate: str) -> dict[str, datetime]:
         state = self._log.states.get(gate)
@@ -125,3 +135,9 @@ class MemoryGates:
             cause=last,
             actor=last.actor,
         )
+
+
+def _freed(gate: Gate, job: JobState) -> PlacesChanged:
+    if gate.per and job.started is not None:
+        return PlacesChanged(freed=(job.id,), began=1, at=job.started, per=gate.per)
+    return PlacesChanged(freed=(job.id,))

@@ -83,8 +83,9 @@ class Attempt(Holding):
             return await self._performed()
 
     async def _performed(self) -> End | None:
-        if self.ready.settle:
+        if self.ready.settle and self.ready.settle_at != "end":
             await settle(self)
+            self.is_start_told = True
         watch = self._watch_time()
         try:
             end = await self._called()

@@ -21,7 +21,6 @@ from penstock.contracts.jobs import (
     JobFailed,
     JobRetrying,
     JobSnoozed,
-    SettleJob,
 )
 
 log = logging.getLogger(__name__)
@@ -36,13 +35,13 @@ async def follow_up(job: Holding, end: End) -> None:
         return
     if isinstance(end, JobRetrying | JobSnoozed):
         await job.journal.wake_at(end.run_at)
-    if job.ready.settle:
+    if job.is_end_told:
         await settle(job)
 
 
 async def tell_over(job: Holding, end: Over) -> None:
     """Tell those who wait for the job's end, at the head of the journal."""
-    if job.ready.settle:
+    if job.is_end_told:
         await settle(job)
     elif job.ready.workflow is not None:
         await tell_workflow(job, job.ready.workflow, end)
@@ -53,12 +52,11 @@ async def tell_over(job: Holding, end: Over) -> None:
 async def settle(job: Holding) -> None:
     """Tell those who wait for the job, for as long as that takes: giving up would cost a crash.
 
-    The item's lease is kept meanwhile, and the command's id makes telling twice harmless.
+    The item's lease is kept meanwhile, and telling twice is harmless.
     """
-    command_id = f"{job.id}:{job.journal.head.sequence}:settle"
     while True:
         try:
-            await job.station.ps.session.post(SettleJob(), id=job.id, command_id=command_id)
+            await job.station.settlements.tell(job.id, job.journal.head.sequence)
             return
         except Unavailable as error:
             log.warning("job %s cannot be settled yet: %s", job.id, error)

@@ -48,6 +48,7 @@ class Holding:
         "event",
         "handler",
         "has_progress",
+        "is_start_told",
         "is_writing",
         "item",
         "journal",
@@ -87,7 +88,7 @@ class Holding:
         self.reply = reply
         self.attempt = ready.attempt
         self.sequence = self.started = 0
-        self.is_writing = False
+        self.is_writing = self.is_start_told = False
         self.stopped: Stop | None = None
         self.started_at: datetime | None = None
 
@@ -167,8 +168,14 @@ class Holding:
     def has_sequel(self, end: End) -> bool:
         """Whether something has to follow the end before the item may be acknowledged."""
         waits = isinstance(end, JobRetrying | JobSnoozed)
-        awaited = self.ready.settle or self.ready.workflow is not None
+        awaited = self.is_end_told or self.ready.workflow is not None
         return waits or awaited or self.has_progress
+
+    @property
+    def is_end_told(self) -> bool:
+        """Whether others at its gates wait for what becomes of the job now."""
+        ready = self.ready
+        return ready.settle and not (ready.settle_at == "start" and self.is_start_told)
 
     def answer(self, end: End) -> bytes:
         """How the item is acknowledged."""

@@ -12,6 +12,7 @@ from penstock.client.penstock import Penstock
 from penstock.client.worker.context import JobContext
 from penstock.client.worker.handlers import Handler
 from penstock.client.worker.processes import Processes
+from penstock.client.worker.settlements import Settlements
 from penstock.client.worker.threads import Threads
 from penstock.client.worker.workflow_ends import WorkflowEnds
 from penstock.infra.event_log import JetStreamEventLog
@@ -43,6 +44,7 @@ class Station:
         self.timers = timers
         self.objects = Objects(ps.session.bus)
         self.workflow_ends = WorkflowEnds(ps.session)
+        self.settlements = Settlements(ps.session)
         self.stopping = stopping
         self._threads = threads
         self._processes = processes
