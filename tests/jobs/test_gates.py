@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.client import Penstock, Rate, Worker
-from penstock.contracts.envelope import wrap
+from penstock.contracts.envelope import unwrap, wrap
 from penstock.contracts.gates import (
     Began,
     GateState,
@@ -30,10 +30,12 @@ from penstock.contracts.jobs import (
     SettleJob,
 )
 from penstock.contracts.lifecycle import ERASE
+from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs.admission_round import linked
 from penstock.jobs.gate import MOMENTS, WINDOW, Event, Gate, evolve, gates, keeps, lately, opens
+from penstock.jobs.gate_pace import MOST
 from penstock.jobs.gate_round import Round
 from penstock.jobs.gates import Gates
 from penstock.jobs.service import build
@@ -193,6 +195,39 @@ async def test_no_more_than_the_limit_run_at_a_time_on_two_workers_and_two_insta
     for one in jobs:
         await ps.jobs.result(one.id, timeout=20)
     assert running.most == 3
+
+
+async def test_two_instances_neither_lose_nor_double_a_place_at_several_gates(
+    ps: Penstock, second: Host, serve: Serve, new_worker: NewWorker
+) -> None:
+    await two_workers(new_worker, serve, Running())
+    rate = Rate(key="r", at_most=30, per=0.2)
+    jobs = await asyncio.gather(
+        *(
+            ps.jobs.enqueue("pass", limit=f"l{n % 2}", at_most=3, rate=rate, tenant=f"t{n % 3}")
+            for n in range(90)
+        )
+    )
+    for one in jobs:
+        await ps.jobs.result(one.id, timeout=30)
+    [service] = second.services
+    most = {"limit:l0": 3, "limit:l1": 3, "rate:r": 30}
+    most |= {f"tenant:default/t{n}": MOST for n in range(3)}
+    for gate, capacity in most.items():
+        async with asyncio.timeout(15):
+            while left := await held_at(service.log, f"gate:{gate}", capacity):
+                await asyncio.sleep(0.1)
+        assert not left
+
+
+async def held_at(log: JetStreamEventLog, gate: str, most: int) -> int:
+    """How many have a place at the end; there never may have been more than `most`."""
+    state: GateState | None = None
+    for record in (await log.load(gate)).events:
+        state = evolve(state, unwrap(record.event), record.event)
+        assert len(state.holders) <= most
+    assert state is not None
+    return len(state.holders)
 
 
 async def test_a_place_is_free_again_after_a_failure_a_retry_and_a_cancel(

@@ -19,7 +19,7 @@ from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, decode, encode, invalid, type_of, unwrap, wrap
 from penstock.contracts.errors import InvalidMessage, PenstockError, Unavailable
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import SERVICE, EnqueueJob, Origin, Rules
+from penstock.contracts.jobs import SERVICE, EnqueueJob, Origin
 from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs
 from penstock.contracts.subjects import EXPECTED, token
 from penstock.infra.bus import Bus, Message, StreamError
@@ -45,7 +45,6 @@ _decode_id = msgspec.json.Decoder(_Id).decode
 _decode_outcome = msgspec.json.Decoder(JobState).decode
 _encode = msgspec.json.Encoder().encode
 _ENQUEUE = str(type_of(EnqueueJob))
-_USUAL = Rules()
 
 
 class Item(msgspec.Struct):
@@ -206,8 +205,9 @@ def _item(command: Envelope, raw: msgspec.Raw, index: int) -> Item | Enqueued:
 
 
 def _is_plain(data: EnqueueJob) -> bool:
-    """Whether nothing beside the job itself has to be looked at or told."""
-    return (data.origin is None or _is_of_workflow(data.origin)) and data.rules == _USUAL
+    """Whether nothing beside the job itself has to be looked at before it is stored."""
+    usual = data.origin is None or _is_of_workflow(data.origin)
+    return usual and data.rules.unique_key is None
 
 
 def _is_of_workflow(origin: Origin) -> bool:
