@@ -25,6 +25,7 @@ PURE_JOBS = (
     "queue_states",
     "schedule",
     "schedule_ticks",
+    "schedule_timing",
     "unique_key",
     "workflow",
     "workflow_jobs",
