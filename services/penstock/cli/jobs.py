@@ -1,6 +1,6 @@
 """`penstock jobs`: list, show, enqueue and cancel jobs, see how their queues do.
 
-Dead ones are in `jobs_dead`, runs anew in `jobs_rerun`, tables in `job_tables`.
+Dead ones are in `jobs_dead`, runs anew in `jobs_rerun`, tables in `job_tables` and `queue_tables`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any, get_args
 
-from penstock.cli import job_tables, jobs_dead, jobs_rerun
+from penstock.cli import job_tables, jobs_dead, jobs_rerun, queue_tables
 from penstock.cli.verbs import Parsers, add_verb, moment, payload, print_json
 from penstock.client.jobs import Jobs
 from penstock.contracts.job_state import JobState, State
@@ -159,7 +159,7 @@ async def show_queues(options: argparse.Namespace, jobs: Jobs) -> None:
     if options.json:
         print_json(found)
     else:
-        job_tables.print_queues(found)
+        queue_tables.print_queues(found)
 
 
 async def show_stats(options: argparse.Namespace, jobs: Jobs) -> None:
@@ -168,7 +168,7 @@ async def show_stats(options: argparse.Namespace, jobs: Jobs) -> None:
     if options.json:
         print_json([found])
     else:
-        job_tables.print_stats(found)
+        queue_tables.print_stats(found)
 
 
 async def show_handlers(options: argparse.Namespace, jobs: Jobs) -> None:
@@ -177,7 +177,7 @@ async def show_handlers(options: argparse.Namespace, jobs: Jobs) -> None:
     if options.json:
         print_json(found)
     else:
-        job_tables.print_handlers(found)
+        queue_tables.print_handlers(found)
 
 
 async def show_estimate(options: argparse.Namespace, jobs: Jobs) -> None:
