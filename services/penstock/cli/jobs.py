@@ -1,6 +1,7 @@
-"""`penstock jobs`: list, show, enqueue and cancel jobs, see how their queues do.
+"""`penstock jobs`: list, show, enqueue and cancel jobs, and see what to expect of them.
 
-Dead ones are in `jobs_dead`, runs anew in `jobs_rerun`, tables in `job_tables` and `queue_tables`.
+How queues do is for `queues`. Dead ones are in `jobs_dead`, runs anew in `jobs_rerun`, tables in
+`job_tables` and `queue_tables`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add the command to the parser."""
     parser = commands.add_parser(
         "jobs",
-        help="list, show, enqueue, cancel, redrive and rerun jobs, and see how their queues do",
+        help="list, show, enqueue, cancel, redrive, rerun and explain jobs",
         description="Jobs: what waits, runs and ran, and what became of it.",
     )
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -73,9 +74,6 @@ def _add_enqueue(verbs: Parsers) -> None:
 
 
 def _add_looking(verbs: Parsers) -> None:
-    queues = add_verb(verbs, "queues", show_queues, "depth, oldest job, rates and latencies")
-    queues.add_argument("--queue", help="of this one")
-    queues.add_argument("--minutes", type=int, default=15, help="that latencies are of (15)")
     stats = add_verb(verbs, "stats", show_stats, "how many jobs are in each state, or were")
     stats.add_argument("--at", help="then: a stream sequence or a time")
     stats.add_argument("--queue", help="of this queue")
@@ -151,15 +149,6 @@ async def cancel(options: argparse.Namespace, jobs: Jobs) -> None:
             print_json([job])
         else:
             print(f"{id} is {job.state}.")
-
-
-async def show_queues(options: argparse.Namespace, jobs: Jobs) -> None:
-    """Print how each queue does, and the names in it."""
-    found = await jobs.metrics(options.queue, minutes=options.minutes)
-    if options.json:
-        print_json(found)
-    else:
-        queue_tables.print_queues(found)
 
 
 async def show_stats(options: argparse.Namespace, jobs: Jobs) -> None:

@@ -4,37 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from rich.markup import escape
 
 from penstock.cli.tables import coloured, console, duration, moment, table
 from penstock.contracts.job_reads import Count, HandlerSeen, Latency, Metrics, Stats, WorkerSeen
 
 STATES = ("pending", "retrying", "processing", "completed", "failed", "cancelled")
+QUEUE = (
+    *("queue", "waiting", "delayed", "retrying", "processing", "oldest"),
+    *("enqueued/s", "completed/s", "failed/s", "wait p50/90/99", "run p50/90/99"),
+    *("state", "weights"),
+)
 
 
-def print_queues(found: Sequence[Metrics]) -> None:
+class QueueRow(Metrics, frozen=True, kw_only=True):
+    """How a queue does and how it stands, or how the jobs of one `name` in it do."""
+
+    paused: bool = False
+    draining: bool = False
+    reason: str | None = None
+    weights: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+def print_queues(found: Sequence[QueueRow]) -> None:
     """A row for each queue, and one for each of its names."""
-    rows = [
-        (
-            f"[bold]{escape(one.queue)}[/]" if one.name is None else f"  {escape(one.name)}",
-            str(one.waiting),
-            str(one.delayed) if one.name is None else "",
-            str(one.retrying),
-            str(one.processing),
-            "" if one.oldest is None else duration(one.oldest),
-            *("/".join(f"{getattr(rate, what):g}" for rate in one.rates)
-              for what in ("enqueued", "completed", "failed")),
-            _latency(one.wait),
-            _latency(one.run),
-        )
-        for one in found
-    ]  # fmt: skip
-    columns = ("queue", "waiting", "delayed", "retrying", "processing", "oldest", "enqueued/s",
-               "completed/s", "failed/s", "wait p50/90/99", "run p50/90/99")  # fmt: skip
-    made = table(columns, rows, numbers=len(columns) - 1)
-    console().print(made if found else "No queue has had a job lately.")
+    made = table(QUEUE, map(_queue, found))
+    for column in made.columns[1:-2]:
+        column.justify = "right"
+    console().print(made if found else "No queue has jobs, or had any lately.")
     if found:
         console().print("[dim]Rates are over 1/5/15 minutes; durations are in seconds.[/]")
+
+
+def _queue(row: QueueRow) -> tuple[str, ...]:
+    is_whole = row.name is None
+    return (
+        f"[bold]{escape(row.queue)}[/]" if row.name is None else f"  {escape(row.name)}",
+        f"{row.waiting:,}",
+        f"{row.delayed:,}" if is_whole else "",
+        f"{row.retrying:,}",
+        f"{row.processing:,}",
+        "" if row.oldest is None else duration(row.oldest),
+        *("/".join(f"{getattr(rate, what):g}" for rate in row.rates)
+          for what in ("enqueued", "completed", "failed")),
+        _latency(row.wait),
+        _latency(row.run),
+        escape(_state(row)) if is_whole else "",
+        escape(", ".join(f"{tenant} {n}" for tenant, n in sorted(row.weights.items()))),
+    )  # fmt: skip
+
+
+def _state(row: QueueRow) -> str:
+    words = [word for word, is_so in (("paused", row.paused), ("draining", row.draining)) if is_so]
+    why = f": {row.reason}" if row.reason else ""
+    return " and ".join(words) + why if words else "open"
 
 
 def _latency(found: Latency | None) -> str:
