@@ -79,7 +79,7 @@ class DeadJobs:
         Interrupted, call it again: what is redriven is no longer dead. Raises Unavailable, Timeout.
         """
         question = ListDead(error=error, name=name, queue=queue, cause=cause)
-        return await settle_all(self._session, question, lambda id: self.redrive(id, reason), told)
+        return await jobs_dead.settle_all(self._session, question, RedriveJobs, reason, told)
 
     async def discard_all(
         self,
@@ -93,4 +93,4 @@ class DeadJobs:
     ) -> Settled:
         """Discard every dead job that fits, in the same way."""
         question = ListDead(error=error, name=name, queue=queue, cause=cause)
-        return await settle_all(self._session, question, lambda id: self.discard(id, reason), told)
+        return await jobs_dead.settle_all(self._session, question, DiscardJobs, reason, told)

@@ -18,6 +18,7 @@ from penstock.contracts.jobs import SERVICE, JobQueued, JobReady, timer
 from penstock.contracts.subjects import MSG_ID
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import publish_batch
+from penstock.infra.consuming.removal import remove_subject
 from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
 from penstock.infra.storing import REPLY
@@ -154,13 +155,13 @@ class Dispatch:
             if isinstance(queued, JobQueued):
                 subjects = self._bus.subjects
                 subject = subjects.work(queued.queue, queued.priority, command.subject)
-                await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
+                await remove_subject(self._bus, self._work, subject)
         await self._timers.cancel(command.subject)
         await self.expiry.forget(command.subject)
 
     async def _withdraw(self, state: JobState) -> None:
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)
-        await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
+        await remove_subject(self._bus, self._work, subject)
         await self._timers.cancel(state.id)
         # Whoever runs it stops at once; who does not hear it finds out by its lease.
         await self._bus.publish(self._bus.subjects.withdrawn(), state.id.encode())

@@ -16,14 +16,15 @@ is served before all that is new.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from penstock.infra.bus import Bus, Stored
 from penstock.infra.consuming.consumers import consumers_of
-from penstock.infra.consuming.stranded import Instead, PuttingBack, remove
+from penstock.infra.consuming.removal import remove_message
+from penstock.infra.consuming.stranded import Instead, PuttingBack
 from penstock.infra.repeated import Repeated
 
 LOOK = 0.5  # seconds between two looks
@@ -182,12 +183,11 @@ class Clearing:
         found = await self._bus.direct_get(self._stream, request)
         return [message for message in found if message.sequence <= end]
 
-    async def _see_to(self, lost: Iterable[Stored]) -> None:
+    async def _see_to(self, lost: Sequence[Stored]) -> None:
         now = asyncio.get_running_loop().time()
         self._lost = {one.sequence: self._lost.get(one.sequence, now) for one in lost}
-        for message in lost:
-            if now - self._lost[message.sequence] >= GRACE:
-                await self._put_back(message)
+        over = [one for one in lost if now - self._lost[one.sequence] >= GRACE]
+        await asyncio.gather(*map(self._put_back, over))
 
     # -- behind one that takes long ----------------------------------------------------------
 
@@ -208,6 +208,6 @@ class Clearing:
 
         async def one(sequence: int) -> None:
             async with slots:
-                await remove(self._bus, self._stream, sequence)
+                await remove_message(self._bus, self._stream, sequence)
 
         await asyncio.gather(*map(one, sequences))
