@@ -77,7 +77,7 @@ class JobReads:
         queue: str | None = None,
         name: str | None = None,
     ) -> Stats:
-        """How many jobs were in each state `at` a time or sequence, exact to the second; or are."""
+        """How many jobs were in each state `at` a sequence, or a time to the second; or are."""
         told = at.isoformat() if isinstance(at, datetime) else None if at is None else str(at)
         question = AskStats(at=told, queue=queue, name=name)
         found, _ = await self._session.ask(SERVICE, "stats", question, Stats)

@@ -67,7 +67,9 @@ def _latency(found: Latency | None) -> str:
 
 def print_stats(found: Stats) -> None:
     """A row for each queue and name, and their sum."""
-    if found.at:
+    if found.sequence is not None:
+        console().print(f"After the event {found.sequence}, {moment(found.at)}:")
+    elif found.at:
         exact = {1: "second", 60: "minute", 3600: "hour"}.get(found.exact_to, "day")
         console().print(f"At the end of the {exact} {moment(found.at)}:")
     rows = [_counts(escape(one.queue), escape(one.name), one) for one in found.counts]

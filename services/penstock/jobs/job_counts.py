@@ -29,7 +29,7 @@ SCHEMA = f"""
     ) WITHOUT ROWID;
     CREATE TABLE clock (second INTEGER PRIMARY KEY, sequence INTEGER NOT NULL);
 """
-TABLES = ("counted", "counted_gone", "depth", "clock")
+TABLES = ("counted", "counted_gone", "depth", "clock", "steps")
 # How many there are of a state is left out where it is none: that depends on the batches.
 COMPARED = [
     Compared("counted", "SELECT * FROM counted WHERE count <> 0 ORDER BY 1, 2, 3, 4, 5, 6", 6),
@@ -58,11 +58,17 @@ def tick(db: apsw.Connection, sequences: Mapping[int, int]) -> None:
 
 
 def thin_out(db: apsw.Connection) -> None:
-    """Drop the seconds, minutes and hours that are longer past than they are kept."""
+    """Drop the seconds, minutes and hours that are longer past than they are kept.
+
+    Of the clock's such seconds the newest stays: up to its sequence nothing is kept by the second.
+    """
     newest = db.execute("SELECT max(at) FROM counted WHERE size = 1").get
     if newest is None:
         return
     for size, kept in KEPT.items():
         for table in ("counted", "counted_gone"):
             db.execute(f"DELETE FROM {table} WHERE size = ? AND at < ?", (size, newest - kept))
-    db.execute("DELETE FROM clock WHERE second < ?", (newest - KEPT[1],))
+    db.execute(
+        "DELETE FROM clock WHERE second < (SELECT max(second) FROM clock WHERE second < ?)",
+        (newest - KEPT[1],),
+    )

@@ -14,7 +14,7 @@ from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobQueued, JobStarted
 from penstock.infra.views import rows
 from penstock.infra.views.view import Folded, View
-from penstock.jobs import job_counts
+from penstock.jobs import job_counts, job_steps
 from penstock.jobs.job_moves import LETTERS, Move, Tally, read, written
 
 # More than the last move takes.
@@ -52,6 +52,7 @@ class JobView(View[JobState]):
     CREATE INDEX label_by_id ON label (id);
     """
         + job_counts.SCHEMA
+        + job_steps.SCHEMA
     )
 
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> None:
@@ -72,6 +73,8 @@ class JobView(View[JobState]):
         job_counts.add(db, fold.tally.counts())
         job_counts.deepen(db, fold.tally.depths())
         job_counts.tick(db, fold.sequences)
+        job_steps.add(db, fold.steps)
+        job_steps.thin_out(db)
         job_counts.thin_out(db)
 
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
@@ -100,6 +103,7 @@ class _Fold:
         self.written: dict[str, str] = {}
         self.tally = Tally()
         self.sequences: dict[int, int] = {}
+        self.steps: job_steps.Steps = {}
         self.labels: list[tuple[str, str, float, str]] = []
 
     def take(self, one: Folded[JobState]) -> None:
@@ -116,6 +120,8 @@ class _Fold:
         after = self.moves[id] = Move(letter, at, due)
         self.written[id] = self.written.get(id, "") + written(after)
         self.tally.add(job.queue, job.name, job.priority, before, after)
+        letters = before.letter + letter if before else letter
+        job_steps.note(self.steps, one.sequence, job.queue, job.name, letters)
         if before is None and (job.tags or job.origin):
             self.labels += _labels(job)
 
