@@ -15,7 +15,7 @@ import msgspec
 from penstock.contracts.gates import GateState
 from penstock.contracts.job_state import JobState
 from penstock.infra.views import rows
-from penstock.infra.views.view import Folded, View
+from penstock.infra.views.view import Ended, Folded, View
 from penstock.jobs.gate import Gate, gates, is_gated, keeps, opens
 
 _decode_job = msgspec.json.Decoder(JobState).decode
@@ -59,10 +59,10 @@ class GatedJobView(View[JobState]):
             [row for one in gated.values() for row in _rows(one)],
         )
 
-    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
-        """See View.forget."""
-        self._jobs.forget(db, ids)
-        rows.delete(db, "gated WHERE job", ids)
+    def end(self, db: apsw.Connection, ended: Sequence[Ended]) -> None:
+        """See View.end."""
+        self._jobs.end(db, ended)
+        rows.delete(db, "gated WHERE job", [one.event.subject for one in ended])
 
     def release(self, db: apsw.Connection) -> None:
         """See View.release."""

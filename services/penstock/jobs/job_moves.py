@@ -7,8 +7,14 @@ counts the same.
 
 from __future__ import annotations
 
+from datetime import datetime
 from math import log2
 from typing import NamedTuple
+
+import msgspec
+
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import JobStarted
 
 LETTERS = {
     "pending": "p",
@@ -18,6 +24,7 @@ LETTERS = {
     "failed": "f",
     "cancelled": "x",
 }
+GONE = "-"  # erased before its end: in no state any more
 STATES = {letter: state for state, letter in LETTERS.items()}
 ENQUEUED, COMPLETED, FAILED, WAIT, RUN = "+enqueued", "+completed", "+failed", "wait", "run"
 OPEN = ("p", "w", "r")
@@ -38,6 +45,14 @@ class Move(NamedTuple):
     letter: str
     at: int
     due: int
+
+
+def next_move(before: Move | None, job: JobState, data: msgspec.Struct, at: int) -> Move | None:
+    """Where an event took a job, which is as `job` since; None if it stayed where it was."""
+    letter = LETTERS[job.state]
+    if before and before.letter == letter and type(data) is not JobStarted:
+        return None
+    return Move(letter, at, max(at, milliseconds(job.run_at)) if job.run_at else at)
 
 
 class Tally:
@@ -103,6 +118,11 @@ def spread(counts: Counts, sign: int = 1) -> dict[tuple[int | str, ...], int]:
                 key = (size, second - second % size, queue, name, what, of)
                 found[key] = found.get(key, 0) + sign * number
     return found
+
+
+def milliseconds(time: datetime) -> int:
+    """Since 1970."""
+    return int(time.timestamp() * 1000)
 
 
 def bucket(milliseconds: int) -> int:

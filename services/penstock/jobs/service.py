@@ -40,6 +40,7 @@ from penstock.jobs.reconcile import Reconciler
 from penstock.jobs.results import Results
 from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
+from penstock.jobs.tallying import Tallying
 from penstock.jobs.unique import UniqueKeys
 from penstock.jobs.views import QUERIES, JobsView
 from penstock.jobs.workers import Workers
@@ -98,7 +99,9 @@ def build(frame: Frame) -> Service[State]:
     )
     effects[QueueState] = queues.effect
     service.parts.append(queues.part())
-    service.removals += [dispatch.remove, results.remove]
+    tallying = Tallying(service.log)
+    service.removals += [dispatch.remove, results.remove, tallying.erased]
+    service.archived.append(tallying.archived)
     if settings.result_age or settings.result_count:
         every = settings.retention_interval
         service.parts.append(Repeated("retention of results", results.look, every=every))

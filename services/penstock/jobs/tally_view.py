@@ -1,0 +1,33 @@
+"""Counts what jobs count for that are gone from the log. Never decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from penstock.contracts.job_tally import JobsTallied, TallyState
+from penstock.infra.views.view import Folded, View
+from penstock.jobs import job_counts, job_counts_gone, job_steps
+
+
+class TallyView(View[TallyState]):
+    """Into the tables of the view of jobs, whose schema it needs."""
+
+    def fold(self, db: apsw.Connection, folded: Sequence[Folded[TallyState]]) -> None:
+        """See View.fold."""
+        for one in folded:
+            assert isinstance(one.data, JobsTallied)
+            made = int(one.event.time.timestamp())
+            job_counts_gone.tallied(db, one.data.counts, one.event.causationid or "", made)
+            job_steps.add(db, _steps(one.data))
+        job_counts.thin_out(db)
+        job_steps.thin_out(db)
+
+
+def _steps(tallied: JobsTallied) -> job_steps.Steps:
+    steps: job_steps.Steps = {}
+    for one in tallied.steps:
+        for sequence in one.sequences:
+            job_steps.note(steps, sequence, one.queue, one.name, one.letters)
+    return steps
