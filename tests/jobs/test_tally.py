@@ -45,6 +45,10 @@ async def worked(ps: Penstock, new_worker: NewWorker) -> AsyncIterator[Penstock]
         async with asyncio.timeout(10):
             while (total := (await ps.jobs.stats()).total).completed + total.failed < 5:
                 await asyncio.sleep(0.02)
+    last = (await ps.jobs.stats(at=(await records(ps))[-1].sequence)).at
+    async with asyncio.timeout(3):
+        while last and datetime.now(UTC) < last + timedelta(seconds=1):  # in another second
+            await asyncio.sleep(0.02)
     await ps.jobs.enqueue("divide", id="waits", queue="q")
     yield ps
 

@@ -49,12 +49,14 @@ class JobsTallied(Message, frozen=True, kw_only=True):
     """Jobs left the log, and this is what they count for from now on, or a part of it.
 
     Only the first part says how many `jobs` there are. Counts are as fine as those of the same age
-    that are kept, and steps are of the last two days.
+    that are kept, and steps are of the last two days; `clock` has the last of their sequences in
+    each second.
     """
 
     jobs: int
     counts: tuple[Counted, ...] = ()
     steps: tuple[Stepped, ...] = ()
+    clock: dict[int, int] = msgspec.field(default_factory=dict)
 
 
 class TallyState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="tally"):

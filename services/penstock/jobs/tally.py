@@ -71,10 +71,16 @@ def tally(jobs: Iterable[Sequence[Recorded]], now: datetime) -> list[JobsTallied
             _add(found, last.job, last.after, Move(GONE, at, at))
     counts = _counted(found.counts(), at // 1000)
     recent = (s for s in chain.from_iterable(steps) if s.after.at >= at - KEPT[1] * 1000)
-    parts = zip_longest(_parts(counts), map(_stepped, _parts(recent)), fillvalue=())
     return [
-        JobsTallied(jobs=0 if place else len(steps), counts=tuple(counts), steps=tuple(stepped))
-        for place, (counts, stepped) in enumerate(parts)
+        JobsTallied(
+            jobs=0 if place else len(steps),
+            counts=tuple(counted),
+            steps=tuple(_stepped(some)),
+            clock=_clock(some),
+        )
+        for place, (counted, some) in enumerate(
+            zip_longest(_parts(counts), _parts(recent), fillvalue=())
+        )
     ]
 
 
@@ -110,6 +116,14 @@ def _steps(records: Sequence[Recorded]) -> Iterator[Step]:
         if after := next_move(before, state, data, milliseconds(record.event.time)):
             yield Step(record.sequence, state, before, after)
             before = after
+
+
+def _clock(steps: Iterable[Step]) -> dict[int, int]:
+    last: dict[int, int] = {}
+    for step in steps:
+        second = step.after.at // 1000
+        last[second] = max(step.sequence, last.get(second, 0))
+    return last
 
 
 def _counted(counts: Counts, now: int) -> Iterator[Counted]:

@@ -20,6 +20,7 @@ class TallyView(View[TallyState]):
             assert isinstance(one.data, JobsTallied)
             made = int(one.event.time.timestamp())
             job_counts_gone.tallied(db, one.data.counts, one.event.causationid or "", made)
+            job_counts.tick(db, one.data.clock)
             job_steps.add(db, _steps(one.data))
         job_counts.thin_out(db)
         job_steps.thin_out(db)
