@@ -97,6 +97,16 @@ async def test_a_queue_is_listed_with_its_depth_its_names_and_how_it_stands(jobs
     assert "paused: too hot" in row
 
 
+async def test_a_job_tells_on_the_command_line_what_it_waits_for(jobs: Jobs) -> None:
+    await jobs("enqueue", "sum", "--id", "w1", "--delay", "60")
+    assert (await jobs("why", "w1")).stdout.startswith("It is to run at ")
+    await jobs("cancel", "w1")
+    assert (await jobs("why", "w1")).stdout == "w1 waits for nothing: it is cancelled.\n"
+    await jobs("enqueue", "sum", "--id", "w2")
+    [told] = await _lines(jobs, "why", "w2", "--json")
+    assert msgspec.json.decode(told)["waits_for"] == ["worker"]
+
+
 async def _lines(jobs: Jobs, *arguments: str) -> list[str]:
     return (await jobs(*arguments)).stdout.splitlines()
 

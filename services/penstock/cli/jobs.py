@@ -79,6 +79,8 @@ def _add_looking(verbs: Parsers) -> None:
     stats.add_argument("--queue", help="of this queue")
     stats.add_argument("--name", help="of this name")
     add_verb(verbs, "handlers", show_handlers, "the names of jobs, and who can do them")
+    why = add_verb(verbs, "why", show_why, "why a job does not start: what it waits for")
+    why.add_argument("id", metavar="ID")
     estimate = add_verb(verbs, "estimate", show_estimate, "when a job may start and end")
     estimate.add_argument("id", metavar="ID")
 
@@ -167,6 +169,15 @@ async def show_handlers(options: argparse.Namespace, jobs: Jobs) -> None:
         print_json(found)
     else:
         queue_tables.print_handlers(found)
+
+
+async def show_why(options: argparse.Namespace, jobs: Jobs) -> None:
+    """Print what a job waits for, a sentence a line."""
+    found = await jobs.why(options.id)
+    if options.json:
+        print_json([found])
+    else:
+        print("\n".join(found.because) or f"{found.id} waits for nothing: it is {found.state}.")
 
 
 async def show_estimate(options: argparse.Namespace, jobs: Jobs) -> None:

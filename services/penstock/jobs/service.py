@@ -17,7 +17,7 @@ from penstock.infra.consuming.stranded import stranded
 from penstock.infra.objects import Objects
 from penstock.infra.repeated import Repeated
 from penstock.infra.service import Frame, Service
-from penstock.jobs import estimates, workers_view
+from penstock.jobs import admission_reasons, estimates, workers_view
 from penstock.jobs.admission import Admission
 from penstock.jobs.admission_entrance import Entrance
 from penstock.jobs.admission_sweep import AdmissionSweep
@@ -66,7 +66,12 @@ def build(frame: Frame) -> Service[State]:
         finished=finished,
         final=FINAL,
         view=JobsView(),
-        queries=[*QUERIES, *workers_view.queries(workers), *estimates.queries(workers)],
+        queries=[
+            *QUERIES,
+            *workers_view.queries(workers),
+            *estimates.queries(workers),
+            *admission_reasons.queries(workers),
+        ],
         effect=Effects(effects),
         look_up=entrance,
     )

@@ -17,7 +17,6 @@ from penstock.infra.queries import Query
 from penstock.infra.views.comparison import Compared, ordinary_tables
 from penstock.infra.views.view import Ended, Folded, View
 from penstock.jobs import (
-    admission_reasons,
     dead_jobs,
     gate_view,
     job_counts,
@@ -76,5 +75,4 @@ QUERIES: list[Query[Any]] = [
     *schedule_view.QUERIES,
     *workflow_view.QUERIES,
     *queue_view.QUERIES,
-    *admission_reasons.QUERIES,
 ]
