@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.markup import escape
 
-from penstock.cli.tables import coloured, console, moment, table
+from penstock.cli.tables import coloured, console, moment, print_fields, table
 from penstock.contracts.job_reads import DeadCount, Estimate
 from penstock.contracts.job_state import JobState
 
@@ -41,10 +40,7 @@ def _said(job: JobState) -> str:
 
 def print_job(job: JobState) -> None:
     """Everything about one, a line each."""
-    out = Console(highlight=False, soft_wrap=True)
-    for name, value in _fields(job):
-        out.print(f"[bold]{name:<11}[/]", end="")
-        out.print(value.replace("\n", "\n" + " " * 11), markup=False)
+    print_fields(_fields(job))
 
 
 def _fields(job: JobState) -> list[tuple[str, str]]:
@@ -53,7 +49,7 @@ def _fields(job: JobState) -> list[tuple[str, str]]:
     discarded = ", discarded" if job.discarded else ""
     cause = f" ({job.cause}{discarded})" if job.cause else ""
     result = "" if job.result is None else _json(job.result)
-    pairs = [
+    return [
         ("job", job.id),
         ("state", f"{job.state}{cause}"),
         ("name", f"{job.name} {_json(job.payload)}"),
@@ -74,7 +70,6 @@ def _fields(job: JobState) -> list[tuple[str, str]]:
         ("flow", job.correlationid),
         *((f"error {n}", _error(error)) for n, error in enumerate(job.errors, 1)),
     ]
-    return [(name, value) for name, value in pairs if value]
 
 
 def _error(error: Any) -> str:

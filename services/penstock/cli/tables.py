@@ -28,7 +28,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPED, highlight=False)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Iterable[str]], *, numbers: int = 0) -> Table:
     """Rows under columns, of which the last `numbers` are numbers."""
     made = Table(box=None, pad_edge=False)
     for place, column in enumerate(columns, 1):
@@ -37,6 +37,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int
     for row in rows:
         made.add_row(*row)
     return made
+
+
+def print_fields(pairs: Iterable[tuple[str, str]]) -> None:
+    """A line for each that has a value, or several where the value has."""
+    out = Console(highlight=False, soft_wrap=True)
+    for name, value in pairs:
+        if value:
+            out.print(f"[bold]{name:<11}[/]", end="")
+            out.print(value.replace("\n", "\n" + " " * 11), markup=False)
 
 
 def coloured(state: str) -> str:
