@@ -10,6 +10,7 @@ from penstock.client.session import Session, state_of
 from penstock.contracts.job_reads import DeadCount, ListDead
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, DiscardJob, FailureCause, RedriveJob
+from penstock.contracts.jobs_bulk import DiscardJobs, RedriveJobs
 
 
 class DeadJobs:

@@ -34,6 +34,7 @@ from penstock.jobs.handlers import Handlers
 from penstock.jobs.handlers_missing import Unhandled
 from penstock.jobs.items import Settled
 from penstock.jobs.latest import Latest
+from penstock.jobs.overdue import OverdueJobs
 from penstock.jobs.queue_effects import QueueEffects
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.reconcile import Reconciler
@@ -137,6 +138,7 @@ def build(frame: Frame) -> Service[State]:
             grace=frame.settings.unhandled_grace,
         ).part(),
         Overdue(lambda: service.model, schedules.reconcile).part(),
+        OverdueJobs(frame.bus, lambda: service.model, reconciler.job).part(),
         StandingStill(lambda: service.model, recovery).part(),
     ]
     return service
