@@ -95,15 +95,13 @@ def view() -> apsw.Connection:
 
 def enqueued(db: apsw.Connection, at: datetime, sequences: Sequence[int]) -> None:
     """Jobs that were enqueued then, by these events."""
-    steps: job_steps.Steps = {}
     tally = Tally()
     for sequence in sequences:
         moment = int(at.timestamp() * 1000)
-        tally.add("q", "n", 5, None, Move("p", moment, moment))
-        job_steps.note(steps, sequence, "q", "n", "p")
+        tally.add("q", "n", 5, None, Move("p", moment, moment), sequence)
     job_counts.add(db, tally.counts())
     job_counts.tick(db, {int(at.timestamp()): sequences[-1]})
-    job_steps.add(db, steps)
+    job_steps.add(db, tally.steps())
     db.execute("UPDATE checkpoint SET sequence = ?", (sequences[-1],))
     job_counts.thin_out(db)
     job_steps.thin_out(db)
@@ -113,7 +111,7 @@ def test_an_event_that_is_noted_twice_counts_once() -> None:
     db = view()
     now = datetime.now(UTC)
     enqueued(db, now, [1, 2, 300])
-    job_steps.add(db, {(0, "q", "n", "p"): [1, 2], (1, "q", "n", "p"): [300 - 256]})
+    job_steps.add(db, {("q", "n", "p"): [1, 2, 300]})
     found = [stats(db, AskStats(at=str(sequence))).total.pending for sequence in (0, 1, 2, 300)]
     assert found == [0, 1, 2, 3]
 

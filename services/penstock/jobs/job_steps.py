@@ -8,12 +8,13 @@ blocks behind a sequence, and a step costs some bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, groupby
 
 import apsw
 import msgspec
 
 from penstock.infra.views import rows
+from penstock.jobs.job_moves import Steps
 
 BLOCK = 256  # sequences
 EXACT = 10_000_000  # sequences before the newest for which steps are kept, at most
@@ -21,9 +22,6 @@ SCHEMA = """
     CREATE TABLE steps (block INTEGER PRIMARY KEY, lines TEXT NOT NULL);
 """
 
-# By block, queue, name, and the letters of the state before, if there was one, and after: the
-# places in the block.
-Steps = dict[tuple[int, str, str, str], list[int]]
 # By queue, name and letter of a state.
 Changes = dict[tuple[str, str, str], int]
 
@@ -41,18 +39,14 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode_lines
 
 
-def note(steps: Steps, sequence: int, queue: str, name: str, letters: str) -> None:
-    """The event at `sequence` took a job of a queue and name from one state to another."""
-    key = (sequence // BLOCK, queue, name, letters)
-    steps.setdefault(key, []).append(sequence % BLOCK)
-
-
 def add(db: apsw.Connection, steps: Steps) -> None:
     """Keep some more; one that is there already changes nothing."""
     texts: dict[int, str] = {}
-    for (block, queue, name, letters), places in steps.items():
-        line = _encode(Line(queue, name, letters, tuple(places))).decode()
-        texts[block] = f"{texts.get(block, '')}{line}\n"
+    for (queue, name, letters), sequences in steps.items():
+        for block, found in groupby(sequences, key=BLOCK.__rfloordiv__):
+            places = tuple([sequence - block * BLOCK for sequence in found])
+            line = _encode(Line(queue, name, letters, places)).decode()
+            texts[block] = f"{texts.get(block, '')}{line}\n"
     then = "ON CONFLICT DO UPDATE SET lines = lines || excluded.lines"
     rows.insert(db, "INTO steps", texts.items(), then=then)
 

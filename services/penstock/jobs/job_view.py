@@ -72,7 +72,7 @@ class JobView(View[JobState]):
         job_counts.add(db, fold.tally.counts())
         job_counts.deepen(db, fold.tally.depths())
         job_counts.tick(db, fold.sequences)
-        job_steps.add(db, fold.steps)
+        job_steps.add(db, fold.tally.steps())
         job_steps.thin_out(db)
         job_counts.thin_out(db)
 
@@ -99,7 +99,6 @@ class _Fold:
         self.written: dict[str, str] = {}
         self.tally = Tally()
         self.sequences: dict[int, int] = {}
-        self.steps: job_steps.Steps = {}
         self.labels: list[tuple[str, str, float, str]] = []
 
     def take(self, one: Folded[JobState]) -> None:
@@ -114,9 +113,7 @@ class _Fold:
             return
         self.moves[id] = after
         self.written[id] = self.written.get(id, "") + written(after)
-        self.tally.add(job.queue, job.name, job.priority, before, after)
-        letters = before.letter + after.letter if before else after.letter
-        job_steps.note(self.steps, one.sequence, job.queue, job.name, letters)
+        self.tally.add(job.queue, job.name, job.priority, before, after, one.sequence)
         if before is None and (job.tags or job.origin):
             self.labels += _labels(job)
 

@@ -14,7 +14,7 @@ from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.infra.telling import moment
 from penstock.infra.views.read_model import checkpoint
-from penstock.jobs import job_steps
+from penstock.jobs import job_counts, job_steps
 from penstock.jobs.job_moves import KEPT, SIZES, STATES
 
 FOR_EVER = 1 << 40  # seconds
@@ -94,7 +94,7 @@ def _counted(db: apsw.Connection, last: int, exact_to: int, params: AskStats) ->
 
 def _exact_to(db: apsw.Connection, second: int) -> int:
     """The shortest span of time for which counts are kept of as long ago."""
-    newest: int = db.execute("SELECT coalesce(max(at), 0) FROM counts WHERE size = 1").get
+    newest = job_counts.newest(db)
     return next((size for size, kept in KEPT.items() if second >= newest - kept), SIZES[-1])
 
 

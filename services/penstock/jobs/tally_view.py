@@ -9,6 +9,7 @@ import apsw
 from penstock.contracts.job_tally import JobsTallied, TallyState
 from penstock.infra.views.view import Folded, View
 from penstock.jobs import job_counts, job_counts_gone, job_steps
+from penstock.jobs.job_moves import Steps
 
 
 class TallyView(View[TallyState]):
@@ -26,9 +27,5 @@ class TallyView(View[TallyState]):
         job_steps.thin_out(db)
 
 
-def _steps(tallied: JobsTallied) -> job_steps.Steps:
-    steps: job_steps.Steps = {}
-    for one in tallied.steps:
-        for sequence in one.sequences:
-            job_steps.note(steps, sequence, one.queue, one.name, one.letters)
-    return steps
+def _steps(tallied: JobsTallied) -> Steps:
+    return {(one.queue, one.name, one.letters): sorted(one.sequences) for one in tallied.steps}
