@@ -25,12 +25,14 @@ PURE_JOBS = (
     "queue_states",
     "schedule",
     "schedule_ticks",
+    "schedule_timing",
     "unique_key",
     "workflow",
     "workflow_jobs",
     "workflow_payload",
 )
-READ_JOBS = ("views", "estimates", "workers", "workers_view")  # no more than a database in memory
+# No more than a database in memory.
+READ_JOBS = ("views", "admission_reasons", "estimates", "workers", "workers_view")
 MAY_IMPORT = {
     "contracts": {"contracts"},
     "infra": {"contracts", "infra", "client.discovery"},

@@ -1,4 +1,4 @@
-"""`penstock jobs` and `penstock workers` against a running system, in the test's own process."""
+"""`penstock jobs`, `workers` and `queues` against a running system, in the test's own process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def jobs(
         return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
     async def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = arguments if arguments[0] == "workers" else ("jobs", *arguments)
+        command = arguments if arguments[0] in ("workers", "queues") else ("jobs", *arguments)
         return await asyncio.to_thread(run, *command)
 
     async with running_system(nats_url, prefix, tmp_path, {"jobs": build}):
@@ -73,11 +73,42 @@ async def test_jobs_are_enqueued_listed_shown_and_cancelled(jobs: Jobs) -> None:
     assert "q, priority 5" in shown
     assert (await jobs("cancel", "s1", "--reason", "no need")).stdout == "s1 is cancelled.\n"
     assert "no need" in (await jobs("list", "--state", "cancelled")).stdout
-    queues = (await jobs("queues")).stdout
-    assert "default" in queues
     [counts] = (await jobs("stats", "--json")).stdout.splitlines()
     total = msgspec.json.decode(counts)["total"]
     assert (total["pending"], total["cancelled"]) == (1, 1)
+
+
+async def test_a_queue_is_listed_with_its_depth_its_names_and_how_it_stands(jobs: Jobs) -> None:
+    await jobs("enqueue", "sum", "--queue", "media")
+    await jobs("enqueue", "sum", "--queue", "media", "--delay", "60")
+    assert "is paused" in (await jobs("queues", "pause", "media", "--reason", "too hot")).stdout
+    assert (await jobs("queues", "pause", "idle")).returncode == 0
+    told = [msgspec.json.decode(line) for line in await _lines(jobs, "queues", "list", "--json")]
+    assert [(one["queue"], one.get("name")) for one in told] == [
+        ("idle", None),
+        ("media", None),
+        ("media", "sum"),
+    ]
+    media = {name: told[1].get(name) for name in ("waiting", "delayed", "paused", "reason")}
+    assert media == {"waiting": 1, "delayed": 1, "paused": True, "reason": "too hot"}
+    assert told[1]["rates"][0]["enqueued"] > 0
+    [_, row, *_] = await _lines(jobs, "queues", "list", "--queue", "media")
+    assert row.split()[:3] == ["media", "1", "1"]
+    assert "paused: too hot" in row
+
+
+async def test_a_job_tells_on_the_command_line_what_it_waits_for(jobs: Jobs) -> None:
+    await jobs("enqueue", "sum", "--id", "w1", "--delay", "60")
+    assert (await jobs("why", "w1")).stdout.startswith("It is to run at ")
+    await jobs("cancel", "w1")
+    assert (await jobs("why", "w1")).stdout == "w1 waits for nothing: it is cancelled.\n"
+    await jobs("enqueue", "sum", "--id", "w2")
+    [told] = await _lines(jobs, "why", "w2", "--json")
+    assert msgspec.json.decode(told)["waits_for"] == ["worker"]
+
+
+async def _lines(jobs: Jobs, *arguments: str) -> list[str]:
+    return (await jobs(*arguments)).stdout.splitlines()
 
 
 async def test_a_dead_job_is_found_rerun_beside_the_old_one_and_redriven(

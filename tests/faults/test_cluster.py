@@ -17,7 +17,8 @@ import pytest
 from penstock.cli.replicas import replica_finding
 from penstock.client import Penstock
 from penstock.contracts.errors import Conflict, Unavailable
-from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, Bus
+from penstock.infra.bus import Bus
+from penstock.infra.connection import PING_INTERVAL, PINGS_UNANSWERED
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.host import Build, Host
 from penstock.infra.nats_server.cluster import Cluster, Node, running_cluster

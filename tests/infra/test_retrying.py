@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from penstock.contracts.errors import Refused, Unavailable
-from penstock.infra.bus import login_of
+from penstock.infra.connection import login_of
 from penstock.infra.retrying import PAUSE, until_available
 
 

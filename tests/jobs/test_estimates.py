@@ -33,7 +33,7 @@ async def test_estimates_come_from_history_and_say_what_is_not_known(
 
     first = await ps.jobs.enqueue("quick", id="first")
     unknown = (await ps.jobs.estimate("first")).unknown
-    assert unknown == "No worker of the queue 'default' has a handler of 'quick' now."
+    assert unknown and unknown.startswith("No worker listens on the queue 'default'")
     async with worker:
         await ps.jobs.result(first.id, timeout=10)
         for n in range(5):

@@ -13,15 +13,14 @@ from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.schedules import Missed, Overlap, Timing
 from penstock.jobs.schedule_ticks import (
     GRACE,
-    MACROS,
     MOST,
-    checked,
     delay_of,
     due_ticks,
     make,
     next_tick,
     upcoming,
 )
+from penstock.jobs.schedule_timing import MACROS, checked
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

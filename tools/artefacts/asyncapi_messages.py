@@ -139,5 +139,5 @@ def _draft_07(schema: Any) -> Any:
     if isinstance(said.get("discriminator"), dict):  # a name alone there; anyOf says enough
         del said["discriminator"]
     if "prefixItems" in said:
-        said |= {"items": said.pop("prefixItems"), "additionalItems": said["items"]}
+        said |= {"items": said.pop("prefixItems"), "additionalItems": said.get("items", True)}
     return said

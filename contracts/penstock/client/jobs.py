@@ -1,4 +1,7 @@
-"""`ps.jobs`: have work done, and see what became of it. Never runs a job: see `Worker`."""
+"""`ps.jobs`: have work done, and see what became of it. Never runs a job: see `Worker`.
+
+What it only tells is in `job_reads`, what it does with dead jobs in `dead_jobs`.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +11,32 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from penstock.client import jobs_dead, jobs_rerun
+from penstock.client import jobs_rerun
+from penstock.client.dead_jobs import DeadJobs
+from penstock.client.job_outcomes import failure, kept
+from penstock.client.job_reads import JobReads
 from penstock.client.jobs_bulk import enqueue_many
-from penstock.client.jobs_dead import Settled
-from penstock.client.session import Session, state_of
+from penstock.client.session import state_of
 from penstock.client.worker.by_function import name_of
-from penstock.client.worker.results import fetched
-from penstock.contracts.answers import HistoryEntry, Question
-from penstock.contracts.errors import (
-    Archived,
-    Duplicate,
-    Erased,
-    JobFailed,
-    NotFound,
-    Timeout,
-)
-from penstock.contracts.gates import Why, WhyJob
-from penstock.contracts.job_reads import (
-    AskEstimate,
-    AskMetrics,
-    AskStats,
-    Comparison,
-    DeadCount,
-    Estimate,
-    HandlerSeen,
-    ListDead,
-    ListJobs,
-    Metrics,
-    QueueDepth,
-    Stats,
-    WorkerSeen,
-)
-from penstock.contracts.job_state import JobState, State
+from penstock.contracts.errors import Archived, Duplicate, Erased, NotFound, Timeout
+from penstock.contracts.job_reads import Comparison
+from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import (
     SERVICE,
     Backoff,
     CancelJob,
-    DiscardJob,
     EnqueueJob,
-    FailureCause,
     IfUnhandled,
     Limit,
     Origin,
     Rate,
-    RedriveJob,
     Rules,
 )
-from penstock.contracts.jobs_bulk import DiscardJobs, Enqueued, JobSpec, RedriveJobs
-from penstock.infra.objects import Objects
+from penstock.contracts.jobs_bulk import Enqueued, JobSpec
 
 
-class Jobs:
+class Jobs(JobReads, DeadJobs):
     """Jobs, by an id that is given or made."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
 
     async def enqueue(
         self,
@@ -180,14 +154,6 @@ class Jobs:
         )
         return state_of(outcome, JobState)
 
-    async def get_status(self, id: str) -> State:
-        """One word for how it stands, such as `processing`. Raises NotFound."""
-        return (await self.get(id)).state
-
-    async def get(self, id: str, *, at: str | int | None = None) -> JobState:
-        """The job now, or as it was `at` a sequence or time. Raises NotFound."""
-        return await self._session.get(SERVICE, id, JobState, at=at)
-
     async def result(self, id: str, *, timeout: float = 60) -> Any:
         """What the handler returned, once it has; `timeout` in seconds.
 
@@ -201,142 +167,8 @@ class Jobs:
                 f"The job {id!r} did not end within {timeout} s; it may still do so.", id=id
             ) from None
         if job.state == "completed":
-            return await self._kept(job)
-        raise _failure(job)
-
-    async def _kept(self, job: JobState) -> Any:
-        if job.stored is None:
-            return job.result
-        try:
-            return await fetched(Objects(self._session.bus), job.stored)
-        except NotFound as error:
-            raise NotFound(
-                f"The result of the job {job.id!r} was kept for as long as PENSTOCK_RESULT_AGE and "
-                "PENSTOCK_RESULT_COUNT say, and is gone.",
-                id=job.id,
-            ) from error
-
-    async def watch(self, id: str) -> AsyncIterator[JobState]:
-        """The present state and each newer one, to the end of the job.
-
-        Waits for a job that is not there yet, and through restarts of the service.
-        """
-        async for job in self._session.watch(SERVICE, id, JobState):
-            yield job
-            if job.is_over:
-                return
-
-    async def history(self, id: str) -> list[HistoryEntry]:
-        """Every event: what, who, why, when. Raises NotFound."""
-        return await self._session.history(SERVICE, id)
-
-    async def why(self, id: str) -> Why:
-        """Why the job does not start: what it waits for, each in a sentence. Raises NotFound."""
-        found, _ = await self._session.ask(SERVICE, "why", WhyJob(id=id), Why)
-        return found
-
-    async def queues(self) -> list[QueueDepth]:
-        """How many jobs wait, are delayed and are processed, by queue and priority."""
-        found, _ = await self._session.ask(SERVICE, "queues", Question(), list[QueueDepth])
-        return found
-
-    async def metrics(self, queue: str | None = None, *, minutes: int = 15) -> list[Metrics]:
-        """How queues do, and the names in each: depth, oldest, rates, and latencies of the last
-        `minutes`.
-        """
-        question = AskMetrics(queue=queue, minutes=minutes)
-        found, _ = await self._session.ask(SERVICE, "metrics", question, list[Metrics])
-        return found
-
-    async def stats(
-        self,
-        *,
-        at: datetime | int | str | None = None,
-        queue: str | None = None,
-        name: str | None = None,
-    ) -> Stats:
-        """How many jobs were in each state `at` a time or sequence, exact to the second; or are."""
-        told = at.isoformat() if isinstance(at, datetime) else None if at is None else str(at)
-        question = AskStats(at=told, queue=queue, name=name)
-        found, _ = await self._session.ask(SERVICE, "stats", question, Stats)
-        return found
-
-    def dead(
-        self,
-        *,
-        error: str | None = None,
-        name: str | None = None,
-        queue: str | None = None,
-        cause: FailureCause | None = None,
-    ) -> AsyncIterator[JobState]:
-        """Every job that failed and was not discarded, newest first; `error` is the class."""
-        question = ListDead(error=error, name=name, queue=queue, cause=cause)
-        return jobs_dead.dead(self._session, question)
-
-    async def dead_counts(
-        self,
-        *,
-        error: str | None = None,
-        name: str | None = None,
-        queue: str | None = None,
-        cause: FailureCause | None = None,
-    ) -> list[DeadCount]:
-        """How many of these there are of each class of error, the most first."""
-        question = ListDead(error=error, name=name, queue=queue, cause=cause)
-        found, _ = await self._session.ask(SERVICE, "dead-counts", question, list[DeadCount])
-        return found
-
-    async def redrive(
-        self, id: str, reason: str | None = None, *, command_id: str | None = None
-    ) -> JobState:
-        """Run a failed or cancelled job again, with new budgets of attempts and crashes.
-
-        Raises NotFound, or Refused for one that is completed or of a workflow.
-        """
-        command = RedriveJob(reason=reason)
-        return state_of(
-            await self._session.command(command, id=id, command_id=command_id), JobState
-        )
-
-    async def discard(
-        self, id: str, reason: str | None = None, *, command_id: str | None = None
-    ) -> JobState:
-        """Take a failed job off the dead ones; it stays failed. Raises NotFound, Refused."""
-        command = DiscardJob(reason=reason)
-        return state_of(
-            await self._session.command(command, id=id, command_id=command_id), JobState
-        )
-
-    async def redrive_all(
-        self,
-        *,
-        error: str | None = None,
-        name: str | None = None,
-        queue: str | None = None,
-        cause: FailureCause | None = None,
-        reason: str | None = None,
-        told: Callable[[int], object] = lambda _: None,
-    ) -> Settled:
-        """Redrive every dead job that fits, however many. `told` hears now and then how many were.
-
-        Interrupted, call it again: what is redriven is no longer dead. Raises Unavailable, Timeout.
-        """
-        question = ListDead(error=error, name=name, queue=queue, cause=cause)
-        return await jobs_dead.settle_all(self._session, question, RedriveJobs, reason, told)
-
-    async def discard_all(
-        self,
-        *,
-        error: str | None = None,
-        name: str | None = None,
-        queue: str | None = None,
-        cause: FailureCause | None = None,
-        reason: str | None = None,
-        told: Callable[[int], object] = lambda _: None,
-    ) -> Settled:
-        """Discard every dead job that fits, in the same way."""
-        question = ListDead(error=error, name=name, queue=queue, cause=cause)
-        return await jobs_dead.settle_all(self._session, question, DiscardJobs, reason, told)
+            return await kept(self._session, job)
+        raise failure(job)
 
     async def rerun(self, id: str, *, command_id: str | None = None) -> JobState:
         """Enqueue a new job with the input that another one had, also one in the archive.
@@ -348,64 +180,8 @@ class Jobs:
     async def compare(self, one: str, other: str) -> Comparison:
         """Two jobs beside each other: outcomes, errors, durations, and where results differ."""
         jobs = [await jobs_rerun.ever(self._session, id) for id in (one, other)]
-        results = [await self._kept(job) for job in jobs]
+        results = [await kept(self._session, job) for job in jobs]
         return jobs_rerun.compared(*jobs, *results)
-
-    async def workers(self) -> list[WorkerSeen]:
-        """The workers that gave a sign of life within the last minutes."""
-        found, _ = await self._session.ask(SERVICE, "workers", Question(), list[WorkerSeen])
-        return found
-
-    async def handlers(self) -> list[HandlerSeen]:
-        """The names of jobs that workers know, and those that wait though none does."""
-        found, _ = await self._session.ask(SERVICE, "handlers", Question(), list[HandlerSeen])
-        return found
-
-    async def estimate(self, id: str) -> Estimate:
-        """When a job is expected to start and to end, by how long others of its name took.
-
-        Without such a history it says so. Raises NotFound.
-        """
-        found, _ = await self._session.ask(SERVICE, "estimate", AskEstimate(id=id), Estimate)
-        return found
-
-    async def list(
-        self,
-        *,
-        state: State | None = None,
-        queue: str | None = None,
-        name: str | None = None,
-        tag: str | None = None,
-        workflow: str | None = None,
-        schedule: str | None = None,
-        parent: str | None = None,
-        rerun_of: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 100,
-        before: str | None = None,
-    ) -> list[JobState]:
-        """Jobs, newest first; `before` is the last one's id, to page on.
-
-        `since` and `until` bound when they were enqueued. Raises NotFound for a `before` that is
-        gone.
-        """
-        question = ListJobs(
-            state=state,
-            queue=queue,
-            name=name,
-            tag=tag,
-            workflow=workflow,
-            schedule=schedule,
-            parent=parent,
-            rerun_of=rerun_of,
-            since=since,
-            until=until,
-            limit=limit,
-            before=before,
-        )
-        found, _ = await self._session.ask(SERVICE, "list", question, list[JobState])
-        return found
 
     async def _ended(self, id: str) -> JobState:
         async for job in self._session.watch(SERVICE, id, JobState):
@@ -416,19 +192,3 @@ class Jobs:
 
 def _seconds(time: float | timedelta | None) -> float | None:
     return time.total_seconds() if isinstance(time, timedelta) else time
-
-
-def _failure(job: JobState) -> JobFailed:
-    if job.state == "cancelled":
-        why = f"was cancelled: {job.reason}" if job.reason else "was cancelled"
-    else:
-        error = f"{job.error.type}: {job.error.message}" if job.error else "no reason was kept"
-        attempts = "1 attempt" if job.attempt == 1 else f"{job.attempt} attempts"
-        why = f"failed after {attempts}: {error}"
-    return JobFailed(
-        f"The job {job.id!r} ({job.name}) {why.rstrip('.')}.",
-        id=job.id,
-        state=job.state,
-        error=job.error.type if job.error else None,
-        message=job.error.message if job.error else job.reason,
-    )

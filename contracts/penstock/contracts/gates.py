@@ -85,7 +85,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     """Why a job does not start, each thing that it waits for in a sentence of its own.
 
     `waits_for` names them: `time`, `queue` for one that is paused, `limit`, `rate`, `tenant`, or
-    `worker` once nothing else is left. It is empty for a job that runs or is over.
+    `worker`: one that is free, or any that would take it. Empty for a job that runs or is over.
     """
 
     id: str

@@ -143,11 +143,13 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """`counts` at the end of the second (minute, hour) that begins `at`; now if that is None.
 
     `exact_to` is how many seconds that is: seconds are kept for two days, minutes for a month and
-    hours for a year. `total` is over all of `counts`, which have archived jobs in them too.
+    hours for a year. With `sequence` they are those right after the event there, in the second
+    `at`, and `exact_to` is 0. `total` is over all of `counts`, which have archived jobs in them.
     """
 
     at: Time | None
     exact_to: int
+    sequence: int | None = None
     total: Count
     counts: tuple[Count, ...]
 

@@ -91,8 +91,11 @@ class Subjects:
         return f"{self.prefix}.work.{token(queue)}.{priority}.{token(job)}"
 
     def work_of(self, queue: str, priority: int) -> str:
-        """All work of one queue and priority (a wildcard)."""
-        return f"{self.prefix}.work.{token(queue)}.{priority}.*"
+        """All work of one queue and priority, as its consumer filters it (wildcards).
+
+        The first one has a reason: see `consuming.clearing`.
+        """
+        return f"*.work.{token(queue)}.{priority}.*"
 
     def timer(self, service: str, id: str) -> str:
         """Where a timer is kept; publishing again replaces it."""

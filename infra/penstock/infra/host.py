@@ -17,7 +17,8 @@ from nats.errors import Error as NatsError
 
 from penstock.client.discovery import without_password
 from penstock.contracts.errors import StartupError
-from penstock.infra.bus import PING_INTERVAL, PINGS_UNANSWERED, RECONNECT_WAIT, Bus, login_of
+from penstock.infra.bus import Bus
+from penstock.infra.connection import PING_INTERVAL, PINGS_UNANSWERED, RECONNECT_WAIT, login_of
 from penstock.infra.http import make_app
 from penstock.infra.restored import generation, refuse_interrupted
 from penstock.infra.sender import Sender

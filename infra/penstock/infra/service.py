@@ -35,7 +35,7 @@ from penstock.infra.deciding.decider import (
 )
 from penstock.infra.deciding.decisions import Decisions
 from penstock.infra.deciding.snapshots import Snapshots
-from penstock.infra.endings.archiver import Finished
+from penstock.infra.endings.archiver import Finished, Gone
 from penstock.infra.endings.commands import from_archive, never, own_commands
 from penstock.infra.endings.eraser import Remove
 from penstock.infra.endings.retention import Retention
@@ -93,7 +93,8 @@ class Part(Protocol):
 
 class Service(Generic[S]):
     """One of the six. `parts` and `routes` are what it has beyond the frame, and `verbs` what
-    an operator can ask of each of its instances; `removals` take what is erased from its stores.
+    an operator can ask of each of its instances; `removals` take what is erased from its stores,
+    and `archived` are told what moved to the archive.
     `own` carries out the commands that are not decided upon one aggregate, by type.
 
     `reconcile` puts right, from the events, what is beside the log and was restored with it from
@@ -136,6 +137,7 @@ class Service(Generic[S]):
             lambda command, _: snapshots.erase(command.subject),
             lambda command, _: Redriving(frame.bus).forget(name, command.subject),
         ]
+        self.archived: list[Gone] = []
         self.model = LiveView(
             frame.views,
             name,
@@ -152,6 +154,7 @@ class Service(Generic[S]):
             finished=finished,
             remembered=frame.settings.archive_memory * DAY,
             removals=self.removals,
+            archived=self.archived,
         )
         self.decider = Decider(
             self.log,

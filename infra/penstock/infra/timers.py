@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from penstock.infra.bus import Bus, Message, StreamError
+from penstock.infra.bus import Bus, Message
 from penstock.infra.commit import publish_batch
+from penstock.infra.consuming.removal import remove_message, remove_subject
 from penstock.infra.storing import REPLY
 
 SCHEDULE = "Nats-Schedule"
 TARGET = "Nats-Schedule-Target"
-GONE = (10037, 10043, 10057)  # there is no such message any more
 
 Timer = tuple[str, datetime, bytes]  # see `Timers.set`
 
@@ -44,8 +44,11 @@ class Timers:
 
     async def cancel(self, id: str) -> None:
         """Remove the timer, and its due message if that was not taken yet."""
-        await self._purge(self._bus.subjects.timer(self._service, id))
-        await self._purge(self._bus.subjects.due(self._service, id))
+        for subject in (
+            self._bus.subjects.timer(self._service, id),
+            self._bus.subjects.due(self._service, id),
+        ):
+            await remove_subject(self._bus, self._stream, subject)
 
     async def taken(self, sequence: int) -> None:
         """The due message at `sequence` did its work: remove it and no other one of its id.
@@ -53,13 +56,7 @@ class Timers:
         One that the server had lost sight of was put back behind those that came after it, so that
         what stands before is not always older.
         """
-        try:
-            await self._bus.api(
-                f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence, "no_erase": True}
-            )
-        except StreamError as error:
-            if error.err_code not in GONE:
-                raise
+        await remove_message(self._bus, self._stream, sequence)
 
     def _message(self, id: str, at: datetime, body: bytes) -> Message:
         moment = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -68,6 +65,3 @@ class Timers:
             TARGET: self._bus.subjects.due(self._service, id),
         }
         return self._bus.subjects.timer(self._service, id), body, headers
-
-    async def _purge(self, subject: str) -> None:
-        await self._bus.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})

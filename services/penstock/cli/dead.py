@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from typing import get_args
 
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from penstock.cli.connecting import connected, service_named
 from penstock.cli.settling import discard, redrive, selection
+from penstock.cli.tables import console, print_fields
 from penstock.contracts.dead import Found, Kind, body_of, listed
 from penstock.infra.bus import Bus
 from penstock.infra.dead_letters.office import DeadLetterOffice
@@ -22,7 +22,6 @@ from penstock.infra.settings import Settings
 
 LIMIT = 50
 Verb = Callable[[argparse.Namespace, Bus], Awaitable[int]]
-PIPED = 240  # columns where nobody looks
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -128,8 +127,7 @@ async def show_list(options: argparse.Namespace, bus: Bus) -> int:
         if shown == options.limit:
             break
     if not options.json:
-        width = None if sys.stdout.isatty() else PIPED
-        Console(width=width).print(table if shown else "There is no such dead letter.")
+        console().print(table if shown else "There is no such dead letter.")
     return 0
 
 
@@ -148,19 +146,16 @@ async def show_one(options: argparse.Namespace, bus: Bus) -> int:
     if options.json:
         print(msgspec.json.encode(found).decode())
         return 0
-    console = Console(highlight=False, soft_wrap=True)
-    for name, value in _fields(found):
-        console.print(f"[bold]{name:<11}[/]", end="")
-        console.print(value, markup=False)
+    print_fields(_fields(found))
     if found.letter.trace:
-        console.print(found.letter.trace, markup=False)
+        Console(highlight=False, soft_wrap=True).print(found.letter.trace, markup=False)
     return 0
 
 
 def _fields(found: Found) -> list[tuple[str, str]]:
     letter, reason = found.letter, found.letter.reason
     body = body_of(letter)
-    pairs = [
+    return [
         ("number", str(found.number)),
         ("when", letter.time.astimezone().isoformat(" ", "seconds")),
         ("service", letter.service),
@@ -175,4 +170,3 @@ def _fields(found: Found) -> list[tuple[str, str]]:
         ("headers", "\n".join(f"{k}: {v}" for k, v in letter.headers.items())),
         ("body", "(not kept)" if body is None else body.decode(errors="backslashreplace")),
     ]
-    return [(name, value) for name, value in pairs if value]

@@ -1,6 +1,7 @@
-"""`penstock jobs`: list, show, enqueue and cancel jobs, see how their queues do.
+"""`penstock jobs`: list, show, enqueue and cancel jobs, and see what to expect of them.
 
-Dead ones are in `jobs_dead`, runs anew in `jobs_rerun`, tables in `job_tables`.
+How queues do is for `queues`. Dead ones are in `jobs_dead`, runs anew in `jobs_rerun`, tables in
+`job_tables` and `queue_tables`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any, get_args
 
-from penstock.cli import job_tables, jobs_dead, jobs_rerun
+from penstock.cli import job_tables, jobs_dead, jobs_rerun, queue_tables
 from penstock.cli.verbs import Parsers, add_verb, moment, payload, print_json
 from penstock.client.jobs import Jobs
 from penstock.contracts.job_state import JobState, State
@@ -23,7 +24,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add the command to the parser."""
     parser = commands.add_parser(
         "jobs",
-        help="list, show, enqueue, cancel, redrive and rerun jobs, and see how their queues do",
+        help="list, show, enqueue, cancel, redrive, rerun and explain jobs",
         description="Jobs: what waits, runs and ran, and what became of it.",
     )
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -73,14 +74,13 @@ def _add_enqueue(verbs: Parsers) -> None:
 
 
 def _add_looking(verbs: Parsers) -> None:
-    queues = add_verb(verbs, "queues", show_queues, "depth, oldest job, rates and latencies")
-    queues.add_argument("--queue", help="of this one")
-    queues.add_argument("--minutes", type=int, default=15, help="that latencies are of (15)")
     stats = add_verb(verbs, "stats", show_stats, "how many jobs are in each state, or were")
     stats.add_argument("--at", help="then: a stream sequence or a time")
     stats.add_argument("--queue", help="of this queue")
     stats.add_argument("--name", help="of this name")
     add_verb(verbs, "handlers", show_handlers, "the names of jobs, and who can do them")
+    why = add_verb(verbs, "why", show_why, "why a job does not start: what it waits for")
+    why.add_argument("id", metavar="ID")
     estimate = add_verb(verbs, "estimate", show_estimate, "when a job may start and end")
     estimate.add_argument("id", metavar="ID")
 
@@ -153,22 +153,13 @@ async def cancel(options: argparse.Namespace, jobs: Jobs) -> None:
             print(f"{id} is {job.state}.")
 
 
-async def show_queues(options: argparse.Namespace, jobs: Jobs) -> None:
-    """Print how each queue does, and the names in it."""
-    found = await jobs.metrics(options.queue, minutes=options.minutes)
-    if options.json:
-        print_json(found)
-    else:
-        job_tables.print_queues(found)
-
-
 async def show_stats(options: argparse.Namespace, jobs: Jobs) -> None:
     """Print how many jobs are in each state, or were."""
     found = await jobs.stats(at=options.at, queue=options.queue, name=options.name)
     if options.json:
         print_json([found])
     else:
-        job_tables.print_stats(found)
+        queue_tables.print_stats(found)
 
 
 async def show_handlers(options: argparse.Namespace, jobs: Jobs) -> None:
@@ -177,7 +168,16 @@ async def show_handlers(options: argparse.Namespace, jobs: Jobs) -> None:
     if options.json:
         print_json(found)
     else:
-        job_tables.print_handlers(found)
+        queue_tables.print_handlers(found)
+
+
+async def show_why(options: argparse.Namespace, jobs: Jobs) -> None:
+    """Print what a job waits for, a sentence a line."""
+    found = await jobs.why(options.id)
+    if options.json:
+        print_json([found])
+    else:
+        print("\n".join(found.because) or f"{found.id} waits for nothing: it is {found.state}.")
 
 
 async def show_estimate(options: argparse.Namespace, jobs: Jobs) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from rich.markup import escape
 
-from penstock.cli import job_tables
+from penstock.cli import tables
 from penstock.cli.verbs import Parsers, add_verb, print_json
 from penstock.client.jobs import Jobs
 from penstock.contracts.errors import Timeout
@@ -56,13 +56,13 @@ def _tell(found: Comparison, as_json: bool) -> None:
         return
     sides = [_told(found.one), _told(found.other)]
     rows = [(name, escape(one), escape(sides[1][name])) for name, one in sides[0].items()]
-    out = job_tables.console()
-    out.print(job_tables.table(("", escape(found.one.id), escape(found.other.id)), rows))
+    out = tables.console()
+    out.print(tables.table(("", escape(found.one.id), escape(found.other.id)), rows))
     if found.differences:
         rows = [(escape(d.path), escape(_json(d.one)), escape(_json(d.other)))
                 for d in found.differences]  # fmt: skip
         out.print("The results differ:")
-        out.print(job_tables.table(("at", "one", "other"), rows))
+        out.print(tables.table(("at", "one", "other"), rows))
     out.print("Both came to the same." if found.same else "They did not come to the same.")
 
 

@@ -1,38 +1,21 @@
-"""`penstock queues`: list queues, and pause, resume, drain, purge one, or weigh a tenant of it."""
+"""`penstock queues`: how queues do; pause, resume, drain, purge one, or weigh a tenant of it."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from penstock.cli.verbs import running
+from penstock.cli.queue_tables import QueueRow, print_queues
+from penstock.cli.verbs import print_json, running
 from penstock.client.jobs import Jobs
 from penstock.client.queues import Queues
 from penstock.client.session import Session
-from penstock.contracts.job_reads import QueueDepth
+from penstock.contracts.job_reads import Metrics
 from penstock.contracts.queues import QueueState
 
-PIPED = 240  # columns where nobody looks
 Verb = Callable[[argparse.Namespace, Session], Awaitable[None]]
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to say about a queue."""
-
-    name: str
-    waiting: int = 0
-    delayed: int = 0
-    processing: int = 0
-    paused: bool = False
-    draining: bool = False
-    reason: str | None = None
-    weights: dict[str, int] = {}
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,7 +26,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Queues of jobs. What is said about one holds for all workers at once.",
     )
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    listing = verbs.add_parser("list", help="every queue: what waits and runs, how it stands")
+    about = "what waits and runs, how it stands, rates and latencies; by name, too"
+    listing = verbs.add_parser("list", help=about, description=about)
+    listing.add_argument("--queue", help="this one")
+    listing.add_argument("--minutes", type=int, default=15, help="that latencies are of (15)")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=running(show_list))
     for name, verb, about in (
@@ -66,51 +52,39 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 async def show_list(options: argparse.Namespace, session: Session) -> None:
     """Print every queue that has jobs or about which something was said."""
-    found = rows(await Jobs(session).queues(), await Queues(session).list())
+    metrics = await Jobs(session).metrics(options.queue, minutes=options.minutes)
+    states = [one for one in await Queues(session).list() if options.queue in (None, one.name)]
+    found = rows(metrics, states)
     if options.json:
-        for row in found:
-            print(msgspec.json.encode(row).decode())
-        return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("queue", overflow="fold")
-    for column in ("waiting", "delayed", "processing"):
-        table.add_column(column, justify="right")
-    table.add_column("state", overflow="fold")
-    table.add_column("weights", overflow="fold")
-    for row in found:
-        numbers = f"{row.waiting:,}", f"{row.delayed:,}", f"{row.processing:,}"
-        weights = ", ".join(f"{tenant} {n}" for tenant, n in sorted(row.weights.items()))
-        table.add_row(escape(row.name), *numbers, escape(_state(row)), escape(weights))
-    width = None if sys.stdout.isatty() else PIPED
-    Console(width=width).print(table if found else "No queue has jobs.")
+        print_json(found)
+    else:
+        print_queues(found)
 
 
-def rows(depths: list[QueueDepth], states: list[QueueState]) -> list[Row]:
-    """One for each queue, by name."""
-    found = {state.name: Row(name=state.name) for state in states}
-    for depth in depths:
-        row = found.get(depth.queue, Row(name=depth.queue))
-        found[depth.queue] = Row(
-            name=depth.queue,
-            waiting=row.waiting + depth.waiting,
-            delayed=row.delayed + depth.delayed,
-            processing=row.processing + depth.processing,
-        )
-    for state in states:
-        found[state.name] = msgspec.structs.replace(
-            found[state.name],
-            paused=state.paused,
-            draining=state.draining,
-            reason=state.reason,
-            weights=state.weights,
-        )
-    return [found[name] for name in sorted(found)]
+def rows(metrics: Sequence[Metrics], states: Sequence[QueueState]) -> list[QueueRow]:
+    """One for each queue, by name, and after it one for each of its names."""
+    said = {state.name: state for state in states}
+    of = {one.queue: one for one in metrics if one.name is None}
+    found = [_row(of.get(name) or _idle(name), said.get(name)) for name in of.keys() | said.keys()]
+    found += [_row(one, None) for one in metrics if one.name is not None]
+    return sorted(found, key=lambda row: (row.queue, row.name or ""))
 
 
-def _state(row: Row) -> str:
-    words = [word for word, is_so in (("paused", row.paused), ("draining", row.draining)) if is_so]
-    why = f": {row.reason}" if row.reason else ""
-    return " and ".join(words) + why if words else "open"
+def _row(metrics: Metrics, state: QueueState | None) -> QueueRow:
+    row = QueueRow(**msgspec.structs.asdict(metrics))
+    if state is None:
+        return row
+    return msgspec.structs.replace(
+        row,
+        paused=state.paused,
+        draining=state.draining,
+        reason=state.reason,
+        weights=state.weights,
+    )
+
+
+def _idle(name: str) -> Metrics:
+    return Metrics(queue=name, waiting=0, delayed=0, retrying=0, processing=0, rates=())
 
 
 async def pause(options: argparse.Namespace, session: Session) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -10,44 +9,35 @@ from zoneinfo import ZoneInfo
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from penstock.cli.tables import console, print_fields, table
 from penstock.contracts.schedules import ScheduleState, Timing
 
-PIPED = 240  # columns where nobody looks
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def print_list(found: Sequence[ScheduleState]) -> None:
     """A row for each, or a sentence if there is none."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "job", "when", "next", "last"):
-        table.add_column(column, overflow="fold")
-    for column in ("ran", "skipped"):
-        table.add_column(column, justify="right")
+    made = table(("name", "job", "when", "next", "last", "ran", "skipped"), (), numbers=2)
     for schedule in found:
-        table.add_row(*map(escape, _row(schedule)), style="dim" if schedule.paused else None)
-    console = Console(width=None if sys.stdout.isatty() else PIPED, highlight=False)
-    console.print(table if found else "There is no such schedule.")
+        made.add_row(*map(escape, _row(schedule)), style="dim" if schedule.paused else None)
+    console().print(made if found else "There is no such schedule.")
 
 
 def print_one(schedule: ScheduleState, runs: Sequence[datetime]) -> None:
     """Everything about one, a line each."""
-    console = Console(highlight=False, soft_wrap=True)
-    for name, value in _fields(schedule, runs):
-        console.print(f"[bold]{name:<11}[/]", end="")
-        console.print(value, markup=False)
+    print_fields(_fields(schedule, runs))
 
 
 def print_runs(schedule: ScheduleState, runs: Sequence[datetime]) -> None:
     """The times of its next runs, with how long that is from now."""
-    console = Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True)
     if schedule.paused:
-        console.print(f"{schedule.name} is paused; resumed now, it would run:", markup=False)
+        out.print(f"{schedule.name} is paused; resumed now, it would run:", markup=False)
     if not runs:
-        console.print(f"{schedule.name} has no run to come.", markup=False)
+        out.print(f"{schedule.name} has no run to come.", markup=False)
     for run in runs:
-        console.print(f"{moment(run, schedule.timing)}  [dim]{ahead(run)}[/]")
+        out.print(f"{moment(run, schedule.timing)}  [dim]{ahead(run)}[/]")
 
 
 def moment(time: datetime | None, timing: Timing) -> str:
@@ -105,7 +95,7 @@ def _fields(schedule: ScheduleState, runs: Sequence[datetime]) -> list[tuple[str
     bounds = [("from", timing.start), ("to", timing.end)]
     reason = f": {schedule.reason}" if schedule.reason else ""
     missed = f"all, at most {schedule.most}" if schedule.missed == "all" else schedule.missed
-    pairs = [
+    return [
         ("name", schedule.name),
         ("job", f"{job.name} {msgspec.json.encode(job.payload).decode()}"),
         ("queue", f"{job.queue}, priority {job.priority}"),
@@ -121,4 +111,3 @@ def _fields(schedule: ScheduleState, runs: Sequence[datetime]) -> list[tuple[str
         ("ran", f"{schedule.ran}, {schedule.skipped} skipped, {schedule.triggered} by hand"),
         ("tags", ", ".join(job.tags)),
     ]
-    return [(name, value.replace("\n", "\n" + " " * 11)) for name, value in pairs if value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from penstock.cli import job_tables
+from penstock.cli import queue_tables
 from penstock.cli.verbs import print_json, running
 from penstock.client.jobs import Jobs
 
@@ -26,4 +26,4 @@ async def show(options: argparse.Namespace, jobs: Jobs) -> None:
     if options.json:
         print_json(found)
     else:
-        job_tables.print_workers(found)
+        queue_tables.print_workers(found)

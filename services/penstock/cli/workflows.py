@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Awaitable, Callable
 from typing import get_args
 
-import msgspec
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from penstock.cli.verbs import running
+from penstock.cli.tables import console, moment, table
+from penstock.cli.verbs import print_json, running
 from penstock.client.workflows import Workflows
 from penstock.contracts.workflow_state import (
     COMPLETED,
@@ -28,7 +25,6 @@ from penstock.contracts.workflows import Step
 from penstock.infra.settings import Settings
 
 LIMIT = 50
-PIPED = 240  # columns where nobody looks
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "processing": "cyan"}
 Verb = Callable[[argparse.Namespace, Workflows], Awaitable[None]]
 
@@ -67,21 +63,17 @@ async def show_list(options: argparse.Namespace, workflows: Workflows) -> None:
     """Print the newest workflows, each as a row or as a line of JSON."""
     found = await workflows.list(state=options.state, limit=options.limit)
     if options.json:
-        for one in found:
-            print(msgspec.json.encode(one).decode())
+        print_json(found)
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("workflow", "state", "steps", "started"):
-        table.add_column(column, overflow="fold")
-    for one in found:
-        table.add_row(*map(escape, _row(one)))
-    _console().print(table if found else "There is no such workflow.")
+    made = table(
+        ("workflow", "state", "steps", "started"), (map(escape, _row(one)) for one in found)
+    )
+    console().print(made if found else "There is no such workflow.")
 
 
 def _row(one: WorkflowState) -> tuple[str, ...]:
     done = sum(run.state == "completed" for run in one.runs.values())
-    started = one.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return one.id, one.state, f"{done}/{len(one.steps)}", started
+    return one.id, one.state, f"{done}/{len(one.steps)}", moment(one.created)
 
 
 async def show_one(options: argparse.Namespace, workflows: Workflows) -> None:
@@ -101,9 +93,9 @@ async def restart(options: argparse.Namespace, workflows: Workflows) -> None:
 
 def _tell(workflow: WorkflowState, as_json: bool) -> None:
     if as_json:
-        print(msgspec.json.encode(workflow).decode())
+        print_json([workflow])
     else:
-        _console().print(tree(workflow))
+        console().print(tree(workflow))
 
 
 def tree(workflow: WorkflowState) -> Tree:
@@ -131,7 +123,3 @@ def _line(workflow: WorkflowState, step: Step, run: StepRun) -> Text:
 
 def _colour(state: str) -> str:
     return COLOURS.get(state, "dim")
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else PIPED, highlight=False)

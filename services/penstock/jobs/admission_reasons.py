@@ -1,4 +1,4 @@
-"""Why a job does not start, as the view tells. Never decides."""
+"""Why a job does not start, as the view and the workers tell. Never decides."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.jobs import gate_view, queue_view
 from penstock.jobs.gate import WINDOW, Gate, gates, opens
+from penstock.jobs.workers import Workers
+from penstock.jobs.workers_missing import who_is_missing
 
 Reason = tuple[str, str]  # what it waits for, and a sentence
 
 
-def why(db: apsw.Connection, params: WhyJob) -> Why:
+def why(db: apsw.Connection, params: WhyJob, workers: Workers) -> Why:
     """Raises NotFound."""
     found = gate_view.jobs(db, [params.id])
     if not found:
         raise NotFound(f"There is no job {params.id!r}.", id=params.id)
     [job] = found
-    reasons = list(_reasons(db, job)) if job.state in ("pending", "retrying") else []
+    reasons = list(_reasons(db, job, workers)) if job.state in ("pending", "retrying") else []
     return Why(
         id=job.id,
         state=job.state,
@@ -35,7 +37,7 @@ def why(db: apsw.Connection, params: WhyJob) -> Why:
     )
 
 
-def _reasons(db: apsw.Connection, job: JobState) -> Iterator[Reason]:
+def _reasons(db: apsw.Connection, job: JobState, workers: Workers) -> Iterator[Reason]:
     now = clock.now()
     queue = queue_view.one(db, queue_id(job.queue))
     weights = queue.weights if queue else {}
@@ -47,7 +49,13 @@ def _reasons(db: apsw.Connection, job: JobState) -> Iterator[Reason]:
     at_gates = list(_at_gates(db, job, weights, now))
     yield from at_gates
     if not (waits or at_gates or (queue and queue.paused)):
-        yield "worker", f"It waits for a worker of the queue {job.queue!r} to be free."
+        yield "worker", _worker(workers, job)
+
+
+def _worker(workers: Workers, job: JobState) -> str:
+    # In the first seconds of an instance nobody may have been heard of yet.
+    missing = who_is_missing(workers, job.queue, job.name) if workers.are_known() else None
+    return missing or f"It waits for a worker of the queue {job.queue!r} to be free."
 
 
 def _at_gates(
@@ -76,13 +84,15 @@ def _paused(queue: QueueState) -> str:
     return f"The queue {queue.name!r} is paused{why}: `penstock queues resume {queue.name}`."
 
 
-QUERIES: list[Query[Any]] = [
-    Query(
-        name="why",
-        path="/jobs/why/{id}",
-        params=WhyJob,
-        returns=Why,
-        read=why,
-        summary="Why a job does not start: its time, a paused queue, a limit, a worker",
-    ),
-]
+def queries(workers: Workers) -> list[Query[Any]]:
+    """The question, answered from the view and from what workers say of themselves."""
+    return [
+        Query(
+            name="why",
+            path="/jobs/why/{id}",
+            params=WhyJob,
+            returns=Why,
+            read=lambda db, params: why(db, params, workers),
+            summary="Why a job does not start: its time, a paused queue, a limit, no worker for it",
+        ),
+    ]

@@ -14,6 +14,7 @@ from penstock.contracts.envelope import Envelope, encode, unwrap
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE, JobQueued, timer
 from penstock.infra.bus import Bus, StreamError
+from penstock.infra.consuming.removal import remove_subject
 from penstock.infra.deciding.decider import Aggregate
 from penstock.infra.event_log import Recorded
 from penstock.infra.timers import Timer, Timers
@@ -128,6 +129,6 @@ class Dispatch:
             if isinstance(queued, JobQueued):
                 subjects = self._bus.subjects
                 subject = subjects.work(queued.queue, queued.priority, command.subject)
-                await self._bus.api(f"STREAM.PURGE.{self._work}", {"filter": subject})
+                await remove_subject(self._bus, self._work, subject)
         await self._timers.cancel(command.subject)
         await self.expiry.forget(command.subject)

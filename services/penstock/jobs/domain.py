@@ -14,13 +14,15 @@ from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import InvalidMessage, Refused
 from penstock.contracts.gates import GateState
 from penstock.contracts.job_state import JobState
+from penstock.contracts.job_tally import PREFIX as TALLIES
+from penstock.contracts.job_tally import JobsTallied, TallyState
 from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.deciding.decider import Context
-from penstock.jobs import gate, job, queue, schedule, workflow
+from penstock.jobs import gate, job, queue, schedule, tally, workflow
 
-State = JobState | ScheduleState | WorkflowState | QueueState | GateState
+State = JobState | ScheduleState | WorkflowState | QueueState | GateState | TallyState
 FINAL = (*job.FINAL, "deleted")
 
 
@@ -79,7 +81,15 @@ GATE = Kind(
     decide=gate.decide,
     evolve=gate.evolve,
 )
-KINDS = (JOB, QUEUE, GATE, SCHEDULE, WORKFLOW)
+TALLY = Kind(
+    prefix=TALLIES,
+    state=TallyState,
+    commands=(),
+    events=(JobsTallied,),
+    decide=tally.decide,
+    evolve=tally.evolve,
+)
+KINDS = (JOB, QUEUE, GATE, SCHEDULE, WORKFLOW, TALLY)
 _OF = {message: kind for kind in KINDS for message in (*kind.commands, *kind.events)}
 _BY_STATE = {kind.state: kind for kind in KINDS}
 PREFIXES = tuple(kind.prefix for kind in KINDS if kind.prefix)

@@ -18,6 +18,7 @@ from penstock.jobs.job_lists import decode
 from penstock.jobs.job_metrics import quantile
 from penstock.jobs.job_moves import COMPLETED, FAILED, RUN, seconds
 from penstock.jobs.workers import Workers
+from penstock.jobs.workers_missing import who_is_missing
 
 WEEK = 7 * 86_400
 ENOUGH = 5  # attempts within a week; with fewer, all that there ever were count
@@ -110,9 +111,9 @@ def _ahead(db: apsw.Connection, job: JobState) -> int:
 
 def _wait(db: apsw.Connection, job: JobState, ahead: int, workers: Workers) -> float | str:
     """In how many seconds its turn comes, or why nobody knows."""
+    if missing := who_is_missing(workers, job.queue, job.name):
+        return missing
     hands = [sign for sign in workers.alive() if job.queue in sign.queues and not sign.draining]
-    if not any(one.name == job.name for sign in hands for one in sign.handlers):
-        return f"No worker of the queue {job.queue!r} has a handler of {job.name!r} now."
     free = sum(max(0, sign.concurrency - sign.jobs) for sign in hands)
     if ahead < free:
         return 0.0

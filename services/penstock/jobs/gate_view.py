@@ -17,7 +17,7 @@ from penstock.contracts.gates import GateState, PlacesChanged
 from penstock.contracts.job_state import JobState
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.views import rows
-from penstock.infra.views.view import Folded, View
+from penstock.infra.views.view import Ended, Folded, View
 from penstock.jobs.gate import Gate, gates, is_gated, keeps, opens
 
 LARGE = 16_384  # bytes of a state, above which it is kept without its payload
@@ -78,10 +78,10 @@ class GatedJobView(View[JobState]):
             [row for one in gated.values() for row in _rows(one)],
         )
 
-    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
-        """See View.forget."""
-        self._jobs.forget(db, ids)
-        rows.delete(db, "gated WHERE job", ids)
+    def end(self, db: apsw.Connection, ended: Sequence[Ended]) -> None:
+        """See View.end."""
+        self._jobs.end(db, ended)
+        rows.delete(db, "gated WHERE job", [one.event.subject for one in ended])
 
     def release(self, db: apsw.Connection) -> None:
         """See View.release."""

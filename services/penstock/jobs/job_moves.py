@@ -7,8 +7,14 @@ counts the same.
 
 from __future__ import annotations
 
+from datetime import datetime
 from math import log2
 from typing import NamedTuple
+
+import msgspec
+
+from penstock.contracts.job_state import JobState
+from penstock.contracts.jobs import JobStarted
 
 LETTERS = {
     "pending": "p",
@@ -18,6 +24,7 @@ LETTERS = {
     "failed": "f",
     "cancelled": "x",
 }
+GONE = "-"  # erased before its end: in no state any more
 STATES = {letter: state for state, letter in LETTERS.items()}
 ENQUEUED, COMPLETED, FAILED, WAIT, RUN = "+enqueued", "+completed", "+failed", "wait", "run"
 OPEN = ("p", "w", "r")
@@ -28,6 +35,8 @@ KEPT = {1: 2 * 86_400, 60: 31 * 86_400, 3600: 366 * 86_400}  # seconds; the long
 
 # By the second that it is of, queue, name, what is counted, and for durations the bucket.
 Counts = dict[tuple[int, str, str, str, int], int]
+# By queue, name, and the letters of the state before, if there was one, and after: sequences.
+Steps = dict[tuple[str, str, str], list[int]]
 # By queue, priority and letter.
 Depths = dict[tuple[str, int, str], int]
 
@@ -40,20 +49,42 @@ class Move(NamedTuple):
     due: int
 
 
+def next_move(before: Move | None, job: JobState, data: msgspec.Struct, at: int) -> Move | None:
+    """Where an event took a job, which is as `job` since; None if it stayed where it was."""
+    letter = LETTERS[job.state]
+    if before and before.letter == letter and type(data) is not JobStarted:
+        return None
+    return Move(letter, at, max(at, milliseconds(job.run_at)) if job.run_at else at)
+
+
 class Tally:
     """Counts moves: one look into a table for most of them, as there are very many."""
 
     def __init__(self) -> None:
-        self._changes: dict[tuple[int, str, str, int, str, str], int] = {}
+        self._changes: dict[tuple[int, str, str, int, str, str], list[int]] = {}
         self._durations: Counts = {}
 
-    def add(self, queue: str, name: str, priority: int, before: Move | None, after: Move) -> None:
-        """Count one move more, from the state of a job `before`, None for a new job."""
+    def add(
+        self,
+        queue: str,
+        name: str,
+        priority: int,
+        before: Move | None,
+        after: Move,
+        sequence: int = 0,
+    ) -> None:
+        """Count one move more, from the state of a job `before`, None for a new job.
+
+        `sequence` is that of the event, which is needed for `steps` alone.
+        """
         letter, at, _ = after
         was = before.letter if before else ""
         second = at // 1000
         key = (second, queue, name, priority, was, letter)
-        self._changes[key] = self._changes.get(key, 0) + 1
+        if (changes := self._changes.get(key)) is None:
+            self._changes[key] = [sequence]
+        else:
+            changes.append(sequence)
         if before is None:
             return
         if letter == "r" and was != "r":
@@ -67,20 +98,27 @@ class Tally:
     def counts(self) -> Counts:
         """What was counted by the second, and durations by the minute."""
         found = dict(self._durations)
-        for (second, queue, name, _, was, letter), number in self._changes.items():
+        for (second, queue, name, _, was, letter), moved in self._changes.items():
             for what, change in _counted(was, letter):
                 key = (second, queue, name, what, 0)
-                found[key] = found.get(key, 0) + change * number
+                found[key] = found.get(key, 0) + change * len(moved)
         return found
 
     def depths(self) -> Depths:
         """How many more, or fewer, are in the states of which something is to come."""
         found: Depths = {}
-        for (_, queue, _, priority, was, letter), number in self._changes.items():
-            for what, change in ((was, -number), (letter, number)):
+        for (_, queue, _, priority, was, letter), moved in self._changes.items():
+            for what, change in ((was, -len(moved)), (letter, len(moved))):
                 if what in OPEN:
                     key = (queue, priority, what)
                     found[key] = found.get(key, 0) + change
+        return found
+
+    def steps(self) -> Steps:
+        """Which events moved jobs from where to where."""
+        found: Steps = {}
+        for (_, queue, name, _, was, letter), moved in self._changes.items():
+            found.setdefault((queue, name, was + letter), []).extend(moved)
         return found
 
 
@@ -103,6 +141,11 @@ def spread(counts: Counts, sign: int = 1) -> dict[tuple[int | str, ...], int]:
                 key = (size, second - second % size, queue, name, what, of)
                 found[key] = found.get(key, 0) + sign * number
     return found
+
+
+def milliseconds(time: datetime) -> int:
+    """Since 1970."""
+    return int(time.timestamp() * 1000)
 
 
 def bucket(milliseconds: int) -> int:

@@ -6,16 +6,15 @@ The questions about it are in `job_lists`, `job_metrics`, `stats`, `dead_jobs` a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import apsw
 
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import JobQueued, JobStarted
+from penstock.contracts.jobs import JobQueued
 from penstock.infra.views import rows
-from penstock.infra.views.view import Folded, View
-from penstock.jobs import job_counts
-from penstock.jobs.job_moves import LETTERS, Move, Tally, read, written
+from penstock.infra.views.view import Ended, Folded, View
+from penstock.jobs import job_counts, job_counts_gone, job_steps
+from penstock.jobs.job_moves import Move, Tally, milliseconds, next_move, read, written
 
 # More than the last move takes.
 LAST = 40
@@ -52,6 +51,7 @@ class JobView(View[JobState]):
     CREATE INDEX label_by_id ON label (id);
     """
         + job_counts.SCHEMA
+        + job_steps.SCHEMA
     )
 
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> None:
@@ -72,23 +72,22 @@ class JobView(View[JobState]):
         job_counts.add(db, fold.tally.counts())
         job_counts.deepen(db, fold.tally.depths())
         job_counts.tick(db, fold.sequences)
+        job_steps.add(db, fold.tally.steps())
+        job_steps.thin_out(db)
         job_counts.thin_out(db)
 
-    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
-        """See View.forget."""
-        gone = Tally()
-        what = "queue, name, priority, moves FROM listed WHERE id"
-        for queue, name, priority, text in rows.select(db, what, ids):
-            before = None
-            for move in read(text):
-                gone.add(queue, name, priority, before, move)
-                before = move
-        rows.delete(db, "listed WHERE id", ids)
-        rows.delete(db, "label WHERE id", ids)
-        counts = gone.counts()
-        job_counts.add(db, counts, sign=-1)
-        job_counts.add(db, counts, "counted_gone")
-        job_counts.deepen(db, {key: -n for key, n in gone.depths().items()})
+    def end(self, db: apsw.Connection, ended: Sequence[Ended]) -> None:
+        """See View.end. What the jobs counted stays, until the tally of their command has it."""
+        by_command: dict[str, list[str]] = {}
+        for one in ended:
+            by_command.setdefault(one.event.causationid or "", []).append(one.event.subject)
+        for command, ids in by_command.items():
+            gone = _tally(db, ids)
+            job_counts.add(db, gone.counts(), sign=-1)
+            job_counts_gone.leave(db, gone.counts(), command)
+            job_counts.deepen(db, {key: -n for key, n in gone.depths().items()})
+            rows.delete(db, "listed WHERE id", ids)
+            rows.delete(db, "label WHERE id", ids)
         job_counts.thin_out(db)
 
 
@@ -106,18 +105,29 @@ class _Fold:
         """Take one event more."""
         job = one.state
         id = job.id
-        at = int(one.event.time.timestamp() * 1000)
+        at = milliseconds(one.event.time)
         self.sequences[at // 1000] = one.sequence
         before = self.moves.get(id)
-        letter = LETTERS[job.state]
-        if before and before.letter == letter and type(one.data) is not JobStarted:
+        after = next_move(before, job, one.data, at)
+        if after is None:
             return
-        due = max(at, _milliseconds(job.run_at)) if job.run_at else at
-        after = self.moves[id] = Move(letter, at, due)
+        self.moves[id] = after
         self.written[id] = self.written.get(id, "") + written(after)
-        self.tally.add(job.queue, job.name, job.priority, before, after)
+        self.tally.add(job.queue, job.name, job.priority, before, after, one.sequence)
         if before is None and (job.tags or job.origin):
             self.labels += _labels(job)
+
+
+def _tally(db: apsw.Connection, ids: Sequence[str]) -> Tally:
+    """What jobs count for."""
+    tally = Tally()
+    what = "queue, name, priority, moves FROM listed WHERE id"
+    for queue, name, priority, text in rows.select(db, what, ids):
+        before = None
+        for move in read(text):
+            tally.add(queue, name, priority, before, move)
+            before = move
+    return tally
 
 
 def _last_moves(db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> dict[str, Move]:
@@ -167,7 +177,3 @@ def _mark_unhandled(db: apsw.Connection, jobs: Sequence[JobState]) -> None:
     going_on = [job for job in jobs if not job.is_over]
     marks = [("unhandled", job.name, job.created.timestamp(), job.id) for job in going_on]
     rows.insert(db, "OR IGNORE INTO label", marks)
-
-
-def _milliseconds(time: datetime) -> int:
-    return int(time.timestamp() * 1000)

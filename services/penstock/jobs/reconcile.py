@@ -58,7 +58,7 @@ class Reconciler:
         """See that every job that is not over can go on, and every schedule and workflow. Raises
         Unavailable or StreamError.
         """
-        await self._each(_unfinished, self._one)
+        await self._each(_unfinished, self.job)
         await self._each(schedule_view.ids, self._schedules.reconcile)
         await self._each(workflow_view.under_way, self._workflows.recover)
 
@@ -75,7 +75,8 @@ class Reconciler:
             await asyncio.gather(*map(bounded, ids))
             after = ids[-1]
 
-    async def _one(self, id: str) -> None:
+    async def job(self, id: str) -> None:
+        """See that one job can go on, if it is not over. Raises as `run`."""
         job = await self._load(id)
         if job.state is None or job.last is None or job.state.is_over:
             return

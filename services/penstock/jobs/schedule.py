@@ -1,6 +1,7 @@
 """A schedule: `decide`, `evolve`, and what comes of a tick. Pure: time and ids arrive as data.
 
-When it ticks is for `schedule_ticks`. No command makes it tick: see `schedule_runner`.
+When it ticks is for `schedule_timing`, what is made of ticks for `schedule_ticks`. No command makes
+it tick: see `schedule_runner`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from penstock.contracts.schedules import (
 )
 from penstock.contracts.subjects import MAX_ID
 from penstock.infra.deciding.decider import Context
-from penstock.jobs.schedule_ticks import checked, due_ticks, make, next_tick
+from penstock.jobs.schedule_ticks import due_ticks, make, next_tick
+from penstock.jobs.schedule_timing import checked
 
 Command = PutSchedule | PauseSchedule | ResumeSchedule | TriggerSchedule | DeleteSchedule
 Event = (

@@ -17,7 +17,7 @@ from penstock.infra.consuming.stranded import stranded
 from penstock.infra.objects import Objects
 from penstock.infra.repeated import Repeated
 from penstock.infra.service import Frame, Service
-from penstock.jobs import estimates, workers_view
+from penstock.jobs import admission_reasons, estimates, workers_view
 from penstock.jobs.admission import Admission
 from penstock.jobs.admission_entrance import Entrance
 from penstock.jobs.admission_sweep import AdmissionSweep
@@ -35,6 +35,7 @@ from penstock.jobs.handlers_missing import Unhandled
 from penstock.jobs.items import Settled
 from penstock.jobs.latest import Latest
 from penstock.jobs.offers import Offers
+from penstock.jobs.overdue import OverdueJobs
 from penstock.jobs.queue_effects import QueueEffects
 from penstock.jobs.queue_states import QueueStates
 from penstock.jobs.reconcile import Reconciler
@@ -42,6 +43,7 @@ from penstock.jobs.results import Results
 from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.settling import Settling
+from penstock.jobs.tallying import Tallying
 from penstock.jobs.unique import UniqueKeys
 from penstock.jobs.unique_claims import UniqueClaims
 from penstock.jobs.views import QUERIES, JobsView
@@ -68,7 +70,12 @@ def build(frame: Frame) -> Service[State]:
         finished=finished,
         final=FINAL,
         view=JobsView(),
-        queries=[*QUERIES, *workers_view.queries(workers), *estimates.queries(workers)],
+        queries=[
+            *QUERIES,
+            *workers_view.queries(workers),
+            *estimates.queries(workers),
+            *admission_reasons.queries(workers),
+        ],
         effect=Effects(effects),
         look_up=entrance,
     )
@@ -109,7 +116,9 @@ def build(frame: Frame) -> Service[State]:
     )
     effects[QueueState] = queues.effect
     service.parts.append(queues.part())
-    service.removals += [dispatch.remove, results.remove]
+    tallying = Tallying(service.log)
+    service.removals += [dispatch.remove, results.remove, tallying.erased]
+    service.archived.append(tallying.archived)
     if settings.result_age or settings.result_count:
         every = settings.retention_interval
         service.parts.append(Repeated("retention of results", results.look, every=every))
@@ -140,6 +149,7 @@ def build(frame: Frame) -> Service[State]:
             grace=frame.settings.unhandled_grace,
         ).part(),
         Overdue(lambda: service.model, schedules.reconcile).part(),
+        OverdueJobs(frame.bus, lambda: service.model, reconciler.job).part(),
         StandingStill(lambda: service.model, recovery).part(),
     ]
     return service

@@ -13,33 +13,62 @@ from penstock.contracts.job_reads import AskStats, Count, Stats
 from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.infra.telling import moment
+from penstock.infra.views.read_model import checkpoint
+from penstock.jobs import job_counts, job_steps
 from penstock.jobs.job_moves import KEPT, SIZES, STATES
 
 FOR_EVER = 1 << 40  # seconds
 
 
 def stats(db: apsw.Connection, params: AskStats) -> Stats:
-    """The counts at the end of the second that is asked for. Raises InvalidMessage, NotFound."""
-    second = FOR_EVER if params.at is None else _second(db, params.at)
-    exact_to = 1 if params.at is None else _exact_to(db, second)
+    """The counts after the event, or at the end of the second, that is asked for. Raises
+    InvalidMessage or NotFound.
+    """
+    asked = None if params.at is None else moment(params.at)
+    if isinstance(asked, int):
+        return _at_sequence(db, asked, params)
+    second = FOR_EVER if asked is None else _second(asked)
+    exact_to = 1 if asked is None else _exact_to(db, second)
     last = second - second % exact_to
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    for queue, name, letter, number in _counted(db, last, exact_to, params):
+    at = None if asked is None else datetime.fromtimestamp(last, UTC)
+    return _told(_counted(db, last, exact_to, params), params, at=at, exact_to=exact_to)
+
+
+def _at_sequence(db: apsw.Connection, sequence: int, params: AskStats) -> Stats:
+    """Those of now without what came after the event there."""
+    second = _second_of(db, sequence)
+    found = _counted(db, FOR_EVER, 1, params)
+    for key, change in job_steps.taken_back(db, sequence).items():
+        if params.queue in (None, key[0]) and params.name in (None, key[1]):
+            found[key] = found.get(key, 0) + change
+    at = None if second is None else datetime.fromtimestamp(second, UTC)
+    return _told(found, params, at=at, exact_to=0, sequence=sequence)
+
+
+def _told(
+    found: job_steps.Changes,
+    params: AskStats,
+    *,
+    at: datetime | None,
+    exact_to: int,
+    sequence: int | None = None,
+) -> Stats:
+    of: dict[tuple[str, str], dict[str, int]] = {}
+    for (queue, name, letter), number in sorted(found.items()):
         if number:
-            found.setdefault((queue, name), {})[STATES[letter]] = number
-    counts = tuple(Count(queue=queue, name=name, **n) for (queue, name), n in found.items())
+            of.setdefault((queue, name), {})[STATES[letter]] = number
+    counts = tuple(Count(queue=queue, name=name, **n) for (queue, name), n in of.items())
     total = {state: sum(getattr(one, state) for one in counts) for state in STATES.values()}
     return Stats(
-        at=None if params.at is None else datetime.fromtimestamp(last, UTC),
+        at=at,
         exact_to=exact_to,
+        sequence=sequence,
         total=Count(queue=params.queue or "", name=params.name or "", **total),
         counts=counts,
     )
 
 
-def _counted(
-    db: apsw.Connection, last: int, exact_to: int, params: AskStats
-) -> list[tuple[str, str, str, int]]:
+def _counted(db: apsw.Connection, last: int, exact_to: int, params: AskStats) -> job_steps.Changes:
     """Whole days up to `last`, then what is left in hours, and so on down to `exact_to`."""
     spans: list[str] = []
     begin = 0
@@ -57,39 +86,40 @@ def _counted(
     ]
     rows: Iterable[Any] = db.execute(
         f"""SELECT queue, name, what, SUM(count) FROM ({" UNION ALL ".join(parts)})
-            GROUP BY queue, name, what ORDER BY queue, name""",
+            GROUP BY queue, name, what""",
         {"queue": params.queue, "name": params.name},
     )
-    return list(rows)
+    return {(queue, name, letter): number for queue, name, letter, number in rows}
 
 
 def _exact_to(db: apsw.Connection, second: int) -> int:
     """The shortest span of time for which counts are kept of as long ago."""
-    newest: int = db.execute("SELECT coalesce(max(at), 0) FROM counts WHERE size = 1").get
+    newest = job_counts.newest(db)
     return next((size for size, kept in KEPT.items() if second >= newest - kept), SIZES[-1])
 
 
-def _second(db: apsw.Connection, at: str) -> int:
-    """The second of a stream sequence or a time."""
-    asked = moment(at)
-    if isinstance(asked, int):
-        return _second_of(db, asked)
+def _second(asked: datetime) -> int:
+    """The second of a time. Raises InvalidMessage for one to come."""
     second = int(asked.timestamp())
     if second > clock.now().timestamp() + 1:
-        raise InvalidMessage(f"at={at!r} is to come; nobody knows yet.", path="$.at")
+        told = asked.isoformat()
+        raise InvalidMessage(f"at={told!r} is to come; nobody knows yet.", path="$.at")
     return second
 
 
-def _second_of(db: apsw.Connection, sequence: int) -> int:
+def _second_of(db: apsw.Connection, sequence: int) -> int | None:
+    """The second of the event there; None before the first job. Raises NotFound."""
+    end = checkpoint(db)
+    if sequence > end:
+        raise NotFound(f"There is no event of jobs at {sequence} or later.")
     found: int | None = db.execute(
         "SELECT min(second) FROM clock WHERE sequence >= ?", (sequence,)
     ).get
-    begin: int | None = db.execute("SELECT min(second) FROM clock").get
-    if found is None:
-        raise NotFound(f"There is no event of jobs at {sequence} or later.")
-    if found == begin and KEPT[1] <= clock.now().timestamp() - found:
-        raise NotFound(f"When {sequence} was is not kept any more; ask for a time instead.")
-    return found
+    begin, newest = db.execute("SELECT min(second), max(second) FROM clock").get
+    is_old = found is not None and found == begin < newest - KEPT[1]
+    if is_old or sequence < end - job_steps.EXACT:
+        raise NotFound(f"What was at {sequence} is not kept any more; ask for a time instead.")
+    return newest if found is None else found
 
 
 QUERIES: list[Query[Any]] = [

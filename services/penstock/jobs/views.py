@@ -9,14 +9,14 @@ import apsw
 
 from penstock.contracts.gates import GateState
 from penstock.contracts.job_state import JobState
+from penstock.contracts.job_tally import TallyState
 from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.queries import Query
 from penstock.infra.views.comparison import Compared, ordinary_tables
-from penstock.infra.views.view import Folded, View
+from penstock.infra.views.view import Ended, Folded, View
 from penstock.jobs import (
-    admission_reasons,
     dead_jobs,
     gate_view,
     job_counts,
@@ -26,6 +26,7 @@ from penstock.jobs import (
     queue_view,
     schedule_view,
     stats,
+    tally_view,
     workflow_view,
 )
 from penstock.jobs.domain import State
@@ -41,6 +42,7 @@ class JobsView(View[State]):
             WorkflowState: workflow_view.WorkflowView(),
             QueueState: queue_view.QueueView(),
             GateState: gate_view.GateView(),
+            TallyState: tally_view.TallyView(),
         }
         self.schema = "".join(view.schema for view in self._by_state.values())
 
@@ -50,13 +52,13 @@ class JobsView(View[State]):
             if own := [one for one in folded if type(one.state) is state]:
                 view.fold(db, own)
 
-    def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
-        """See View.forget."""
+    def end(self, db: apsw.Connection, ended: Sequence[Ended]) -> None:
+        """See View.end."""
         for view in self._by_state.values():
-            view.forget(db, ids)
+            view.end(db, ended)
 
     def compared(self, db: apsw.Connection) -> list[Compared]:
-        """See View.compared; what is counted of jobs that are gone no log tells any more."""
+        """See View.compared; what is counted of jobs that are gone depends on when it was."""
         return [*ordinary_tables(db, but=job_counts.TABLES), *job_counts.COMPARED]
 
     def release(self, db: apsw.Connection) -> None:
@@ -73,5 +75,4 @@ QUERIES: list[Query[Any]] = [
     *schedule_view.QUERIES,
     *workflow_view.QUERIES,
     *queue_view.QUERIES,
-    *admission_reasons.QUERIES,
 ]

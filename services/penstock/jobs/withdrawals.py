@@ -12,6 +12,7 @@ import asyncio
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE
 from penstock.infra.bus import Bus
+from penstock.infra.consuming.removal import remove_message
 from penstock.infra.last_messages import LastMessages
 
 
@@ -37,5 +38,6 @@ class Withdrawals:
         await self._bus.publish(subjects.withdrawn(), job.id.encode())
 
     async def _remove(self, stream: str, *subjects: str) -> None:
-        for subject in await self._last[stream].of(*subjects):
-            await self._bus.api(f"STREAM.PURGE.{self._streams[stream]}", {"filter": subject})
+        found = await self._last[stream].of(*subjects)
+        for message in found.values():
+            await remove_message(self._bus, self._streams[stream], message.sequence)

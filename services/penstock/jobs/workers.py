@@ -84,6 +84,10 @@ class Workers:
                 found.setdefault(name, []).append((one.sign.name, handler))
         return found
 
+    def are_known(self) -> bool:
+        """Whether it was listened long enough: who lives and did not say so by now is lost."""
+        return self._clock() - self._listening >= LOST
+
     def missing_for(self, name: str) -> float:
         """For how many seconds nobody had a handler of the name, as far as that was listened to."""
         return self._clock() - max(self._listening, self._heard.get(name, self._listening))

@@ -39,6 +39,15 @@ async def test_nobody_who_uses_it_means_that_it_may_wait_less(bus: Bus) -> None:
     assert await ensure(bus, 2) == 2
 
 
+async def test_one_that_has_its_filter_in_other_words_gets_these(bus: Bus) -> None:
+    await ensure(bus, 5)
+    await pull_one(bus)
+    stream = bus.subjects.event_stream("progress")
+    other = bus.subjects.events("progress").replace(bus.subjects.prefix, "*", 1)
+    assert await ensure_consumer(bus, stream, "c", other, 2) == 5, "it is in use"
+    assert (await bus.api(f"CONSUMER.INFO.{stream}.c"))["config"]["filter_subject"] == other
+
+
 async def test_without_a_stream_there_is_no_consumer(bus: Bus) -> None:
     with pytest.raises(StreamError, match="stream not found"):
         await ensure_consumer(bus, "NONE", "c", "none.>", 1)

@@ -25,7 +25,7 @@ from penstock.infra import clock
 from penstock.infra.queries import Query
 from penstock.infra.views.read_model import ReadModel
 from penstock.infra.views.view import Folded, View
-from penstock.jobs import estimates, views, workers_view
+from penstock.jobs import admission_reasons, estimates, views, workers_view
 from penstock.jobs.domain import State
 from penstock.jobs.workers import Workers
 from penstock.notifications.views import INBOX_QUERY, InboxView
@@ -96,6 +96,7 @@ class Readings:
         of_workers: list[Query[Any]] = [
             *workers_view.queries(self._workers),
             *estimates.queries(self._workers),
+            *admission_reasons.queries(self._workers),
         ]
         self._of_workers = {query.name for query in of_workers}
         self._asked = {

@@ -7,23 +7,20 @@ acknowledged for a moment, until everything up to a place can go in one step.
 After a server was killed a consumer may take a message for acknowledged which nobody acknowledged
 (https://github.com/nats-io/nats-server/issues/5727). So what it had delivered until a connection
 was made is looked at before it is removed, and put back if it is still needed. Never handles it.
-
-With a purge nats-server also forgets what its consumers are to deliver anew, until that has gone
-unanswered for once more as long. So nothing is purged while something may stand in that line, which
-is served before all that is new.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from penstock.infra.bus import Bus, Stored
 from penstock.infra.consuming.consumers import consumers_of
-from penstock.infra.consuming.stranded import Instead, PuttingBack, remove
+from penstock.infra.consuming.removal import remove_message
+from penstock.infra.consuming.stranded import Instead, PuttingBack
 from penstock.infra.repeated import Repeated
 
 LOOK = 0.5  # seconds between two looks
@@ -41,31 +38,23 @@ Settled = Callable[[Sequence[Stored]], Awaitable[Collection[int]]]
 class _Lane(msgspec.Struct):
     """What is known of one consumer: all up to `doubtful` is looked at, all up to `cleared` is
     gone, since a moment and when so many `deliveries` had been acknowledged, and behind the floor
-    it was looked when there had been `swept` of them. `newest` was delivered at the last look.
+    it was looked when there had been `swept` of them.
     """
 
     created: str
     doubtful: int
-    newest: int
     cleared: int = 0
     since: float = 0.0
     deliveries: int = 0
     swept: int = 0
 
     def is_due(self, consumer: dict[str, Any], now: float, latest: float) -> bool:
-        """Whether it is time to remove something; to be asked at each look."""
-        delivers = self._delivers_new(consumer)
+        """Whether it is time to remove something."""
         floor = consumer["ack_floor"]
         if floor["stream_seq"] <= self.cleared:
             return False
         is_much = floor["consumer_seq"] - self.deliveries >= MANY
-        return delivers and (is_much or now - self.since >= latest)
-
-    def _delivers_new(self, consumer: dict[str, Any]) -> bool:
-        """Whether nothing stands in line to be delivered anew, as far as one can know."""
-        newest, self.newest = self.newest, consumer["delivered"]["stream_seq"]
-        in_hand, waiting = consumer["num_ack_pending"], consumer["num_waiting"]
-        return self.newest > newest or waiting > 0 or in_hand == 0
+        return is_much or now - self.since >= latest
 
     def gone(self, upto: int, consumer: dict[str, Any], now: float) -> None:
         """All up to a place was removed."""
@@ -147,10 +136,8 @@ class Clearing:
         lane = self._lanes.get(consumer["name"])
         if lane is None or lane.created != consumer["created"]:
             # In a cluster another server may take over unseen.
-            newest = consumer["delivered"]["stream_seq"]
-            in_doubt = EVERYTHING if "cluster" in consumer else newest
-            lane = _Lane(consumer["created"], in_doubt, newest)
-            self._lanes[consumer["name"]] = lane
+            in_doubt = EVERYTHING if "cluster" in consumer else consumer["delivered"]["stream_seq"]
+            lane = self._lanes[consumer["name"]] = _Lane(consumer["created"], in_doubt)
         return lane
 
     async def _clear(self, lane: _Lane, consumer: dict[str, Any]) -> None:
@@ -159,10 +146,20 @@ class Clearing:
         if lane.is_due(consumer, now, self._latest):
             if lane.cleared < lane.doubtful:
                 floor = await self._settled_up_to(subject, floor, lane.doubtful)
-            request = {"filter": subject, "seq": floor + 1}
+            request = {"filter": self._purged(subject), "seq": floor + 1}
             await self._bus.api(f"STREAM.PURGE.{self._stream}", request)
             lane.gone(floor, consumer, now)
         await self._sweep(lane, consumer)
+
+    def _purged(self, subject: str) -> str:
+        """What a consumer of `subject` filters, in words in which the server does not see that.
+
+        Where it does it forgets what that consumer is to deliver anew; see `removal`. It takes
+        neither of `*.work.q.5.*` and `penstock.work.q.5.>` for a part of the other.
+        """
+        if subject.startswith("*.") and subject.endswith(".*"):
+            return f"{self._bus.subjects.prefix}{subject[1:-1]}>"
+        return subject
 
     # -- what is in doubt --------------------------------------------------------------------
 
@@ -182,12 +179,11 @@ class Clearing:
         found = await self._bus.direct_get(self._stream, request)
         return [message for message in found if message.sequence <= end]
 
-    async def _see_to(self, lost: Iterable[Stored]) -> None:
+    async def _see_to(self, lost: Sequence[Stored]) -> None:
         now = asyncio.get_running_loop().time()
         self._lost = {one.sequence: self._lost.get(one.sequence, now) for one in lost}
-        for message in lost:
-            if now - self._lost[message.sequence] >= GRACE:
-                await self._put_back(message)
+        over = [one for one in lost if now - self._lost[one.sequence] >= GRACE]
+        await asyncio.gather(*map(self._put_back, over))
 
     # -- behind one that takes long ----------------------------------------------------------
 
@@ -208,6 +204,6 @@ class Clearing:
 
         async def one(sequence: int) -> None:
             async with slots:
-                await remove(self._bus, self._stream, sequence)
+                await remove_message(self._bus, self._stream, sequence)
 
         await asyncio.gather(*map(one, sequences))

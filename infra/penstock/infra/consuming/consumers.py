@@ -72,8 +72,10 @@ async def ensure_consumer(bus: Bus, stream: str, name: str, subject: str, ack_wa
         info = await bus.api(f"CONSUMER.INFO.{stream}.{name}")
         in_use = bool(info["num_waiting"] or info["num_ack_pending"])
         present = info["config"]["ack_wait"]
-        if present < config["ack_wait"] or (present > config["ack_wait"] and not in_use):
-            info = await _create(bus, stream, config, "update")
+        wanted = max(present, config["ack_wait"]) if in_use else config["ack_wait"]
+        # An earlier version may have had the same filter in other words.
+        if wanted != present or info["config"]["filter_subject"] != subject:
+            info = await _create(bus, stream, {**config, "ack_wait": wanted}, "update")
     return float(info["config"]["ack_wait"]) / NANOSECONDS
 
 

@@ -9,19 +9,21 @@ stands where its consumer has everything behind it. For a stream that is cleared
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from penstock.contracts.subjects import MSG_ID, REPLY
-from penstock.infra.bus import Bus, Stored, StreamError
+from penstock.infra.bus import Bus, Stored
 from penstock.infra.consuming.consumers import consumers_of
+from penstock.infra.consuming.removal import remove_message
 from penstock.infra.repeated import AfterConnecting, Repeated
 
 log = logging.getLogger(__name__)
 
 LOOK, SOON = 10.0, 2.0  # seconds between two looks, and between the first after connecting
-GONE = (10043, 10057)  # somebody else removed it
+SLOTS = 16  # messages that are put back at a time
 AT_ONCE = 100  # messages that one look finds of a consumer; the others are found later
 Instead = Callable[[Stored], Awaitable[bool]]
 
@@ -79,8 +81,8 @@ class Stranded:
         found = await self._found()
         again = [message for message in found if message.sequence in self._seen]
         self._seen = {message.sequence for message in found}
-        for message in again:
-            await self._put_back(message)
+        # Together: each takes some round trips, and there may be a worker's hand full of them.
+        await asyncio.gather(*map(self._put_back, again))
 
     async def _is_queue(self) -> bool:
         info = await self._bus.api(f"STREAM.INFO.{self._stream}")
@@ -110,25 +112,18 @@ class PuttingBack:
         self._bus = bus
         self._stream = stream
         self._instead = instead
+        self._slots = asyncio.Semaphore(SLOTS)
 
     async def __call__(self, message: Stored) -> None:
         """Put it back, and remove it from its place. Raises PenstockError: do it again then."""
-        log.warning("%s: the server lost sight of %s", self._stream, message.subject)
-        if self._instead is None or not await self._instead(message):
-            await self._publish(message)
-        await remove(self._bus, self._stream, message.sequence)
+        async with self._slots:
+            log.warning("%s: the server lost sight of %s", self._stream, message.subject)
+            if self._instead is None or not await self._instead(message):
+                await self._publish(message)
+            await remove_message(self._bus, self._stream, message.sequence)
 
     async def _publish(self, message: Stored) -> None:
         kept = {name: message.headers[name] for name in (REPLY,) if name in message.headers}
         # By its place: several instances put it back once, and once more if it is lost again.
         headers = {**kept, MSG_ID: f"stranded:{self._stream}:{message.sequence}"}
         await self._bus.publish_acked(message.subject, message.data, headers)
-
-
-async def remove(bus: Bus, stream: str, sequence: int) -> None:
-    """Remove one message, if it is still there. Raises StreamError or Unavailable."""
-    try:
-        await bus.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
-    except StreamError as error:
-        if error.err_code not in GONE:
-            raise

@@ -6,7 +6,7 @@ goes on with it. An aggregate that changed meanwhile stays, and its copy is left
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -29,6 +29,7 @@ COMMANDS = 1_000  # command keys that a tombstone keeps, the newest
 Finished = Callable[[S], str | None]
 Candidates = Callable[[dict[str, datetime]], AsyncIterator[str]]
 Forget = Callable[[str], Awaitable[None]]
+Gone = Callable[[Envelope, Mapping[str, Sequence[Recorded]]], Awaitable[None]]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,7 +38,8 @@ class Archiver(Generic[S]):
     """Carries out `Archive` for one service.
 
     `finished` names the final state that an aggregate is in, or gives None. `candidates` gives the
-    ids that may be due, as the view knows them; the log decides. `forget` removes a snapshot.
+    ids that may be due, as the view knows them; the log decides. `forget` removes a snapshot. Each
+    of `told` hears of the command and of what it moved, and may hear it again after a crash.
     `remembered` is how long the log keeps the tombstones, in seconds, 0 for ever.
     """
 
@@ -50,6 +52,7 @@ class Archiver(Generic[S]):
         finished: Finished[S],
         candidates: Candidates,
         forget: Forget,
+        told: Sequence[Gone],
         remembered: float,
     ) -> None:
         self._log = log
@@ -58,6 +61,7 @@ class Archiver(Generic[S]):
         self._finished = finished
         self._candidates = candidates
         self._forget = forget
+        self._told = told
         self._remembered = remembered
 
     async def __call__(self, command: Envelope, archive: Archive) -> Outcome:
@@ -73,7 +77,10 @@ class Archiver(Generic[S]):
         ]
         if changed:
             await self._segments.leave_out(segment, changed)
-        done = Archiving(segment=segment, aggregates=len(contents) - len(changed), more=more)
+        gone = {id: records for id, records in contents.items() if id not in changed}
+        for tell in self._told:
+            await tell(command, gone)
+        done = Archiving(segment=segment, aggregates=len(gone), more=more)
         return _outcome(command, done)
 
     async def _begun(self, segment: str, archive: Archive) -> tuple[Contents, bool]:

@@ -12,7 +12,7 @@ from penstock.contracts.lifecycle import ARCHIVE, ERASE, Archived
 from penstock.infra.deciding.aggregate import Folder
 from penstock.infra.deciding.decider import CarryOut
 from penstock.infra.deciding.snapshots import Snapshots
-from penstock.infra.endings.archiver import Archiver, Finished, whole
+from penstock.infra.endings.archiver import Archiver, Finished, Gone, whole
 from penstock.infra.endings.eraser import Eraser, Remove
 from penstock.infra.endings.retention import Candidates
 from penstock.infra.endings.segments import Archive
@@ -32,6 +32,7 @@ def own_commands(
     finished: Finished[S],
     remembered: float,
     removals: list[Remove],
+    archived: list[Gone],
 ) -> dict[type[msgspec.Struct], CarryOut]:
     """The frame's own commands, by type, and what carries each out; see `Eraser`, `Archiver`."""
     archiver = Archiver(
@@ -41,6 +42,7 @@ def own_commands(
         finished=finished,
         candidates=Candidates(log, view, finished),
         forget=snapshots.forget,
+        told=archived,
         remembered=remembered,
     )
     return {ERASE[log.service]: Eraser(log, removals), ARCHIVE[log.service]: archiver}

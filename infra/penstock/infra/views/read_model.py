@@ -143,7 +143,7 @@ class ReadModel(Generic[S]):
 
     def _forget(self, ended: Sequence[Ended]) -> None:
         ids = [one.event.subject for one in ended]
-        self.view.forget(self._db, ids)
+        self.view.end(self._db, ended)
         held.forget(self._db, ids)
         rows.delete(self._db, "aggregate WHERE id", ids)
         sequences = [sequence for one in ended for sequence in one.data.sequences]

@@ -49,6 +49,13 @@ class View(Generic[S]):
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[S]]) -> None:
         """Write what `folded` means to the own tables, inside the checkpoint's transaction."""
 
+    def end(self, db: apsw.Connection, ended: Sequence[Ended]) -> None:
+        """Delete every row about aggregates that ended, in the same transaction; by `forget`.
+
+        To be overridden in its place where it matters how they ended.
+        """
+        self.forget(db, [one.event.subject for one in ended])
+
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
         """Delete every row about these aggregates from the own tables, in the same transaction."""
 
