@@ -29,6 +29,7 @@ from penstock.infra.views.catch_up import CatchUp
 from penstock.infra.views.held import Held, aggregate_of
 from penstock.infra.views.holding import Holding
 from penstock.infra.views.live_view import LiveView
+from penstock.infra.views.pace import Pace
 from penstock.infra.views.read_model import ReadModel
 from penstock.infra.views.view import Ended, Folded
 
@@ -72,6 +73,7 @@ class Projector(Generic[S]):
         self._listeners: list[Listener[S]] = []
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._pace = Pace()
         self._held = Held(model.writer, event_log.service, counted=not aside)
         self.holding = Holding(
             bus, event_log, self._held, self._thread, self._turn, self._fold_behind
@@ -102,6 +104,7 @@ class Projector(Generic[S]):
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (sequence, future)
         self._progress.append(entry)
+        self._pace.hurry()
         try:
             await asyncio.wait_for(future, timeout)
         except TimeoutError:
@@ -119,6 +122,7 @@ class Projector(Generic[S]):
         """A future that is done at the next news of one aggregate; enter before you read."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers[id].add(future)
+        self._pace.hurry()
         try:
             yield future
         finally:
@@ -166,12 +170,21 @@ class Projector(Generic[S]):
     async def _follow(self, follower: Follower) -> None:
         self._behind(await follower.open())
         while True:
+            await self._gather()
             batch = await follower.batch()
             async with self._turn:
-                folded = await self.fold(batch)
+                with self._pace.folding():
+                    folded = await self.fold(batch)
                 self.holding.bury()
                 self._advance(batch[-1])
                 self._tell(folded)
+
+    async def _gather(self) -> None:
+        await self._pace.gather(
+            behind=self.lag or 0,
+            awaited=any(sequence > self.sequence for sequence, _ in self._progress),
+            watched=bool(self._watchers or self._listeners),
+        )
 
     async def _fold_behind(self, batch: list[Followed]) -> None:
         """Fold events that were held back, behind the checkpoint."""
