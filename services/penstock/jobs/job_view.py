@@ -13,12 +13,14 @@ import apsw
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobQueued, JobStarted
 from penstock.infra.views import rows
+from penstock.infra.views.recent import Recent
 from penstock.infra.views.view import Folded, View
 from penstock.jobs import job_counts
 from penstock.jobs.job_moves import LETTERS, Move, Tally, read, written
 
 # More than the last move takes.
 LAST = 40
+REMEMBERED = 20_000  # jobs whose last move is kept in memory: most move again soon
 
 _UPDATE = """ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due,
     error = excluded.error, cause = excluded.cause, discarded = excluded.discarded,
@@ -34,7 +36,7 @@ class JobView(View[JobState]):
         id TEXT PRIMARY KEY, name TEXT NOT NULL, queue TEXT NOT NULL, priority INTEGER NOT NULL,
         state TEXT NOT NULL, due INTEGER NOT NULL, created REAL NOT NULL, error TEXT, cause TEXT,
         discarded INTEGER NOT NULL, moves TEXT NOT NULL
-    ) WITHOUT ROWID;
+    );
     CREATE INDEX listed_by_time ON listed (created, id);
     CREATE INDEX listed_by_name ON listed (name, created, id);
     CREATE INDEX listed_by_queue ON listed (queue, created, id) WHERE queue <> 'default';
@@ -54,9 +56,13 @@ class JobView(View[JobState]):
         + job_counts.SCHEMA
     )
 
+    def __init__(self) -> None:
+        self._recent: dict[apsw.Connection, Recent[str, Move]] = {}
+
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> None:
         """See View.fold."""
-        fold = _Fold(_last_moves(db, folded))
+        recent = self._recent.setdefault(db, Recent(REMEMBERED))
+        fold = _Fold(_last_moves(db, recent, folded))
         for one in folded:
             fold.take(one)
         last = {one.event.subject: one.state for one in folded}
@@ -73,6 +79,7 @@ class JobView(View[JobState]):
         job_counts.deepen(db, fold.tally.depths())
         job_counts.tick(db, fold.sequences)
         job_counts.thin_out(db)
+        recent.put(fold.moves)
 
     def forget(self, db: apsw.Connection, ids: Sequence[str]) -> None:
         """See View.forget."""
@@ -83,6 +90,9 @@ class JobView(View[JobState]):
             for move in read(text):
                 gone.add(queue, name, priority, before, move)
                 before = move
+        if recent := self._recent.get(db):
+            for id in ids:
+                recent.drop(id)
         rows.delete(db, "listed WHERE id", ids)
         rows.delete(db, "label WHERE id", ids)
         counts = gone.counts()
@@ -90,6 +100,10 @@ class JobView(View[JobState]):
         job_counts.add(db, counts, "counted_gone")
         job_counts.deepen(db, {key: -n for key, n in gone.depths().items()})
         job_counts.thin_out(db)
+
+    def release(self, db: apsw.Connection) -> None:
+        """See View.release."""
+        self._recent.pop(db, None)
 
 
 class _Fold:
@@ -120,17 +134,17 @@ class _Fold:
             self.labels += _labels(job)
 
 
-def _last_moves(db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> dict[str, Move]:
+def _last_moves(
+    db: apsw.Connection, recent: Recent[str, Move], folded: Sequence[Folded[JobState]]
+) -> dict[str, Move]:
     """Of the jobs that were there before the batch."""
-    new: set[str] = set()
-    old: set[str] = set()
-    for one in folded:
-        if type(one.data) is JobQueued:
-            new.add(one.event.subject)
-        elif one.event.subject not in new:
-            old.add(one.event.subject)
+    new = {one.event.subject for one in folded if type(one.data) is JobQueued}
+    old = {one.event.subject for one in folded} - new
+    moves = {id: move for id in old if (move := recent.get(id)) is not None}
     what = f"id, substr(moves, -{LAST}) FROM listed WHERE id"
-    return {id: read(text)[-1] for id, text in rows.select(db, what, old)}
+    for id, text in rows.select(db, what, old - moves.keys()):
+        moves[id] = read(text)[-1]
+    return moves
 
 
 def _row(id: str, job: JobState, moves: str, due: int) -> rows.Row:
