@@ -71,7 +71,7 @@ class CommandConsumer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def durable(self) -> Durable:
-        """The consumer on the server, which must be there before the broker starts."""
+        """The consumer on the server, which must be there before `start`."""
         config = {
             "durable_name": self._name,
             "filter_subject": self._subject,
@@ -105,7 +105,7 @@ class CommandConsumer:
         """Once the server has heard of it, all that was delivered is in hand."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            await subscription.drain()
+            await subscription.drain()  # type: ignore[no-untyped-call]
 
     async def _accept(self, msg: Msg) -> None:
         # All that came together are begun together, and share writes and wakeups. The server gives
