@@ -159,7 +159,7 @@ def batch_frames(messages: Sequence[Message], id: str, first: int) -> list[bytes
     # Looked at together: what is unusual in one of them shows in the whole.
     whole = "".join(heads)
     usual = whole.count("\n") == whole.count("\r") == lines and whole.isascii()
-    if not (usual and all([_IN_SUBJECT(subject) for subject, _, _ in messages])):
+    if not (usual and all(_IN_SUBJECT(subject) for subject, _, _ in messages)):
         return None
     bodies = [body for _, body, _ in messages]
     return [b"%b%b\r\n" % (h.encode(), body) for h, body in zip(heads, bodies, strict=True)]

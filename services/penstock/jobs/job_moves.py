@@ -8,7 +8,8 @@ counts the same.
 from __future__ import annotations
 
 from math import log2
-from typing import NamedTuple
+
+import msgspec
 
 LETTERS = {
     "pending": "p",
@@ -32,7 +33,7 @@ Counts = dict[tuple[int, str, str, str, int], int]
 Depths = dict[tuple[str, int, str], int]
 
 
-class Move(NamedTuple):
+class Move(msgspec.Struct, frozen=True, gc=False):
     """A job came into a state `at` a time, and may be run from `due` on; in milliseconds."""
 
     letter: str
@@ -49,7 +50,7 @@ class Tally:
 
     def add(self, queue: str, name: str, priority: int, before: Move | None, after: Move) -> None:
         """Count one move more, from the state of a job `before`, None for a new job."""
-        letter, at, _ = after
+        letter, at = after.letter, after.at
         was = before.letter if before else ""
         second = at // 1000
         key = (second, queue, name, priority, was, letter)

@@ -118,9 +118,9 @@ class _Fold:
 
     def take(self, one: Folded[JobState]) -> None:
         """Take one event more."""
-        job = one.state
-        id = job.id
-        at = int(one.event.time.timestamp() * 1000)
+        job, event = one.state, one.event
+        id = event.subject
+        at = int(event.time.timestamp() * 1000)
         self.sequences[at // 1000] = one.sequence
         before = self.moves.get(id)
         letter = LETTERS[job.state]
