@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from penstock.contracts.errors import TooLarge
-from penstock.contracts.subjects import EXPECTED
+from penstock.contracts.subjects import EXPECTED, MSG_ID
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH
-from penstock.infra.shared_batches import SharedBatches
+from penstock.infra.shared_batches import FEW, SharedBatches
 
 
 @pytest.fixture
@@ -79,3 +79,24 @@ async def test_what_is_too_much_for_a_batch_is_refused_by_itself(
     with pytest.raises(TooLarge):
         await batches.publish(part(bus, "many", MAX_BATCH + 1))
     assert await batches.publish(part(bus, "few", 2)) == 2
+
+
+@pytest.mark.parametrize("count", [FEW // 2, 20 * FEW])
+async def test_single_messages_are_told_apart_few_or_many(
+    bus: Bus, batches: SharedBatches, count: int
+) -> None:
+    names = [f"n{n}" for n in range(count)]
+    last = await asyncio.gather(*(batches.publish(part(bus, name, 1)) for name in names))
+    stored = await bodies(bus)
+    assert [stored[sequence - 1] for sequence in last] == names
+
+
+async def test_one_that_was_stored_before_keeps_no_other_single_message_back(
+    bus: Bus, batches: SharedBatches
+) -> None:
+    def offer(n: int) -> list[Message]:
+        return [(bus.subjects.event("progress", f"j{n}"), b"%d" % n, {MSG_ID: f"j{n}"})]
+
+    await batches.publish(offer(3))
+    await asyncio.gather(*(batches.publish(offer(n)) for n in range(3 * FEW)))
+    assert sorted(map(int, await bodies(bus))) == list(range(3 * FEW))

@@ -15,7 +15,9 @@ from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH, publish_batch
 
 IN_FLIGHT = 2  # batches
+FEW = 8  # single messages that go one by one: a batch costs as much as a dozen
 BATCH_BYTES = 4 * 1024 * 1024
+GIVEN_UP = "It was given up on the way; try again."
 
 
 class _Part:
@@ -49,6 +51,7 @@ class SharedBatches:
         self._slots = in_flight
         self._waiting: deque[_Part] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_due = False
 
     async def publish(self, messages: Sequence[Message]) -> int:
         """Store these, up to 1000, all or none; the sequence of the last, behind the others.
@@ -57,10 +60,17 @@ class SharedBatches:
         """
         part = _Part(messages)
         self._waiting.append(part)
-        self._send()
+        self._wake()
         return await part.done
 
+    def _wake(self) -> None:
+        """Send in the next round of the loop, when all who come in this one are here."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._send)
+
     def _send(self) -> None:
+        self._is_due = False
         while self._waiting and len(self._tasks) < self._slots:
             task = asyncio.create_task(self._store(self._take()), name="shared-batch")
             self._tasks.add(task)
@@ -68,7 +78,7 @@ class SharedBatches:
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._send()
+        self._wake()
 
     def _take(self) -> list[_Part]:
         """The first part that waits, and those behind it that go with it."""
@@ -86,6 +96,9 @@ class SharedBatches:
 
     async def _store(self, parts: Sequence[_Part]) -> None:
         messages = [message for part in parts for message in part.messages]
+        if len(messages) == len(parts) <= FEW:
+            await asyncio.gather(*(self._store_alone(part) for part in parts))
+            return
         try:
             sequence = await publish_batch(self._bus, messages, timeout=self._timeout)
         except (StreamError, TooLarge) as error:
@@ -100,11 +113,21 @@ class SharedBatches:
                 part.stored(sequence)
         finally:
             for part in parts:  # those that are not told yet, whatever happened
-                part.failed(Unavailable("The batch was given up; try again."))
+                part.failed(Unavailable(GIVEN_UP))
+
+    async def _store_alone(self, part: _Part) -> None:
+        [(subject, body, headers)] = part.messages
+        try:
+            ack = await self._bus.publish_acked(subject, body, headers, timeout=self._timeout)
+        except PenstockError as error:
+            part.failed(error)
+        else:
+            part.stored(ack.seq)
+        finally:
+            part.failed(Unavailable(GIVEN_UP))
 
     async def _apart(self, parts: Sequence[_Part], refusal: PenstockError) -> None:
         if len(parts) == 1:
             parts[0].failed(refusal)
             return
-        for part in parts:
-            await self._store([part])
+        await asyncio.gather(*(self._store([part]) for part in parts))
