@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from functools import cache
 from time import perf_counter
 from typing import Protocol
 
@@ -53,6 +54,9 @@ class Handle(Protocol):
 
 
 _encode = msgspec.json.Encoder().encode
+# Finding one costs as much as counting with ten. There are few: types are those of the contracts.
+_counter = cache(COMMANDS.labels)
+_seconds = cache(COMMAND_SECONDS.labels)
 
 
 class CommandConsumer:
@@ -149,8 +153,8 @@ class CommandConsumer:
             await msg.nak(delay=RETRY)
             return
         await msg.ack()
-        COMMANDS.labels(self._service, kind, "refused" if outcome.problem else "done").inc()
-        COMMAND_SECONDS.labels(self._service).observe(perf_counter() - started)
+        _counter(self._service, kind, "refused" if outcome.problem else "done").inc()
+        _seconds(self._service).observe(perf_counter() - started)
 
     def _decode(self, body: bytes) -> Envelope:
         command = decode(body)
