@@ -74,7 +74,8 @@ class Archiver(Generic[S]):
         if changed:
             await self._segments.leave_out(segment, changed)
         done = Archiving(segment=segment, aggregates=len(contents) - len(changed), more=more)
-        return _outcome(command, done)
+        # Who asked for it reads it: no tombstone stands behind this.
+        return _outcome(command, done, await self._log.last_sequence())
 
     async def _begun(self, segment: str, archive: Archive) -> tuple[Contents, bool]:
         """What the segment holds, made now unless an earlier delivery has; whether more is due."""
@@ -161,5 +162,5 @@ async def whole(records: Sequence[Recorded], segments: Segments) -> list[Recorde
     return found
 
 
-def _outcome(command: Envelope, done: Archiving) -> Outcome:
-    return Outcome(id=command.id, data=msgspec.Raw(_encode(done)))
+def _outcome(command: Envelope, done: Archiving, sequence: int = 0) -> Outcome:
+    return Outcome(id=command.id, sequence=sequence, data=msgspec.Raw(_encode(done)))
