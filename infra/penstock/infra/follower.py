@@ -118,6 +118,11 @@ class Follower:
         await self._pull_if_low()
         return got
 
+    @property
+    def newest(self) -> int:
+        """The sequence of the last message that came."""
+        return self._buffer[-1].sequence if self._buffer else self.sequence
+
     async def _wait(self) -> None:
         try:
             # Not `wait_for`: until Python 3.12 it forgets a cancellation that comes with the news.

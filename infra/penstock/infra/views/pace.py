@@ -24,6 +24,7 @@ class Pace:
         self._took = 0.0
         self._ended = 0.0
         self._called = asyncio.Event()
+        self.gathering = False
 
     def hurry(self) -> None:
         """Let nothing gather now."""
@@ -45,9 +46,12 @@ class Pace:
         until = self._ended + min(longest, PAUSE * self._took)
         if awaited or behind > FAR or until <= asyncio.get_running_loop().time():
             return
+        self.gathering = True
         try:
             # Not `wait_for`: until Python 3.12 it forgets a cancellation that comes with the call.
             async with asyncio.timeout_at(until):
                 await self._called.wait()
         except TimeoutError:
             return
+        finally:
+            self.gathering = False

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 T = TypeVar("T")
 P = ParamSpec("P")
+SOON = 0.5  # seconds that an answer waits for what is to be folded
 RETRY = 1.0  # seconds until folding is tried again after the disk or the bus failed
 # What SQLite says about what it was given; all else that it says is about the disk.
 EVENTS_FAULT = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
@@ -116,6 +117,15 @@ class Projector(Generic[S]):
         finally:
             if entry in self._progress:
                 self._progress.remove(entry)
+
+    async def fold_what_came(self) -> None:
+        """Let nothing gather that is here already: somebody is about to be answered."""
+        if not self._pace.gathering or self.follower is None:
+            return
+        try:
+            await self.reached(self.follower.newest, SOON)
+        except Timeout:
+            return  # there is too much of it: it is answered as the view stands
 
     @contextmanager
     def watching(self, id: str) -> Iterator[asyncio.Future[None]]:
