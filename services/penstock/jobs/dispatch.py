@@ -59,7 +59,6 @@ class Dispatch:
         self._admission = admission
         self._offers = offers
         self._claims = claims
-        self._batches = SharedBatches(bus, timeout=REPLY)
         self.expiry = Expiry(bus)
         self._withdrawals = Withdrawals(bus)
         self._ends_of_progress = EndsOfProgress(bus)
