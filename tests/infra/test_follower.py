@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.infra.bus import Bus
-from penstock.infra.follower import Followed, Follower, delivery
+from penstock.infra.follower import MOST, PULL, Followed, Follower, delivery
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.streams import event_stream
 from support.proxy import Proxy
@@ -55,6 +55,20 @@ async def test_everything_comes_once_in_order(bus: Bus, follower: Follower) -> N
     assert sequences(messages) == list(range(1, 3501))
     assert sorted(int(m.data) for m in messages) == list(range(1, 3501))
     assert messages[0].subject.startswith(bus.subjects.event("progress", "id-"))
+
+
+async def test_what_nobody_takes_goes_on_coming_until_it_is_much(
+    bus: Bus, follower: Follower
+) -> None:
+    await put(bus, 1, MOST + 4 * PULL)
+    async with asyncio.timeout(30):
+        taken = await follower.batch()
+        while len(follower._buffer) < MOST:
+            await asyncio.sleep(0.01)
+        await bus.nc.flush()  # what was asked for is here
+        assert len(follower._buffer) <= MOST + 2 * PULL
+        taken += await take(follower, MOST + 4 * PULL)
+    assert sequences(taken) == list(range(1, MOST + 4 * PULL + 1))
 
 
 async def test_what_comes_while_following_is_given_as_it_comes(

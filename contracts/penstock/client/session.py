@@ -124,7 +124,8 @@ class Session:
         """
         seen = 0
         while True:
-            question = ById(id=id, after=seen, wait=POLL)
+            written = self._written.get(service, 0)
+            question = ById(id=id, after=seen, wait=POLL, min_seq=written)
             try:
                 state, answer = await self._sender.ask(service, "get", question, returns)
             except (NotFound, Timeout):

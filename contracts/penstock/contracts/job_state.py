@@ -18,7 +18,7 @@ from penstock.contracts.jobs import (
 State = Literal["pending", "processing", "completed", "failed", "cancelled", "retrying"]
 
 
-class JobState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job"):
+class JobState(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="job"):
     """A job. `attempt` is the one under way, or the last one; 0 before the first.
 
     `error` is why it failed or is tried again, `errors` the latest of all attempts; `reason` is why

@@ -27,7 +27,7 @@ IfUnhandled = Literal["wait", "fail"]
 FailureCause = Literal["attempts", "permanent", "crashes", "timeout", "payload", "unhandled"]
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What all messages here share. States, unlike messages, always show every field."""
 
 

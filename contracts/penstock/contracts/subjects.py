@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from penstock.contracts.errors import InvalidMessage
@@ -21,6 +22,7 @@ _PLAIN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}").fullmatch
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
+@lru_cache(maxsize=4096)  # an id is asked for several times while it is worked on
 def token(id: str) -> str:
     """`id` as one literal subject token: everything but letters, digits, - and _ is %-encoded.
 

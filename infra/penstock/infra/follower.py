@@ -22,6 +22,7 @@ from penstock.infra.bus import Bus
 log = logging.getLogger(__name__)
 
 PULL = 500
+MOST = 4000  # messages that wait to be taken, before no more are asked for
 # What one pull may bring: more than the largest message, and two of them far less than the 64 MiB
 # for which the server takes a reader to be too slow.
 PULL_BYTES = 16 * 1024 * 1024
@@ -63,6 +64,7 @@ class Follower:
         self.problem: str | None = None  # why it cannot follow now
         self._pending = 0
         self._buffer: list[Followed] = []
+        self._bytes = 0  # in the buffer
         self._news = asyncio.Event()
         self._broken = True
         self._heard = 0.0
@@ -111,10 +113,15 @@ class Follower:
                 await self._restart()
             await self._pull_if_low()
             await self._wait()
-        got, self._buffer = self._buffer, []
+        got, self._buffer, self._bytes = self._buffer, [], 0
         self.sequence = got[-1].sequence
         await self._pull_if_low()
         return got
+
+    @property
+    def newest(self) -> int:
+        """The sequence of the last message that came."""
+        return self._buffer[-1].sequence if self._buffer else self.sequence
 
     async def _wait(self) -> None:
         try:
@@ -161,7 +168,7 @@ class Follower:
 
     async def _pull_if_low(self) -> None:
         """Keep two pulls open, so that one is always on its way while the other is filled."""
-        while not self._broken and self._subscription and self._open_pulls <= PULL:
+        while not self._broken and self._subscription and self._is_low:
             self._open_pulls += PULL
             self._heard = asyncio.get_running_loop().time()  # silence counts from the question
             await self._bus.publish(
@@ -169,6 +176,17 @@ class Follower:
                 _PULL_REQUEST,
                 reply=self._subscription.subject,
             )
+
+    @property
+    def _is_low(self) -> bool:
+        room = len(self._buffer) < MOST and self._bytes < PULL_BYTES
+        return room and self._open_pulls <= PULL
+
+    async def _pull_on(self) -> None:
+        try:
+            await self._pull_if_low()
+        except PenstockError:
+            self._broken = True
 
     async def _take(self, msg: Msg) -> None:
         self._heard = asyncio.get_running_loop().time()
@@ -182,6 +200,9 @@ class Follower:
         else:
             self._open_pulls -= 1
             self._buffer.append(Followed(sequence, msg.subject, msg.data, pending))
+            self._bytes += len(msg.data)
+            if self._open_pulls == PULL:
+                await self._pull_on()
         self._news.set()
 
     def _take_status(self, headers: Mapping[str, str]) -> None:

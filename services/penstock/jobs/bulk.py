@@ -23,14 +23,14 @@ from penstock.contracts.jobs import SERVICE, EnqueueJob, Origin
 from penstock.contracts.jobs_bulk import Enqueued, EnqueuedJobs, EnqueueJobs
 from penstock.contracts.subjects import EXPECTED, token
 from penstock.infra.bus import Bus, Message, StreamError
-from penstock.infra.commit import publish_batch
 from penstock.infra.deciding.decider import Aggregate, Context, Decider, LookUp
 from penstock.infra.event_log import WRONG_LAST_SEQUENCE
+from penstock.infra.shared_batches import SharedBatches
 from penstock.infra.storing import REPLY, read
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import State, decide, evolve
 
-AT_ONCE = 4  # commands; each is a batch, and the server has room for 50 of them a stream
+AT_ONCE = 8  # commands: as many as fill the batches on their way and the next ones
 ONE_BY_ONE = 32  # jobs of a command that go each by itself, at a time
 
 
@@ -73,6 +73,7 @@ class BulkEnqueue:
         self._look_up = look_up
         self._stream = bus.subjects.event_stream(SERVICE)
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._batches = SharedBatches(bus, timeout=REPLY)
 
     async def __call__(self, command: Envelope, data: EnqueueJobs) -> Outcome:
         """Enqueue them all. Raises Unavailable: some may be enqueued then, and none of them is
@@ -115,9 +116,7 @@ class BulkEnqueue:
         """Store and offer those of which nothing is stored yet."""
         while items:
             try:
-                last = await publish_batch(
-                    self._bus, [self._message(item) for item in items], timeout=REPLY
-                )
+                last = await self._batches.publish([self._message(item) for item in items])
             except StreamError as error:
                 if error.err_code not in WRONG_LAST_SEQUENCE:
                     raise
@@ -191,7 +190,7 @@ def _item(command: Envelope, raw: msgspec.Raw, index: int) -> Item | Enqueued:
     this = f"{command.id}-{index}"
     try:
         data = _decode(raw)
-        given = _decode_id(raw).id
+        given = _decode_id(raw).id if _may_have_id(raw) else None
         id = this if given is None else given
         if id == command.subject:
             raise InvalidMessage(f"{id!r} is the id of all these jobs together; use another one.")
@@ -202,6 +201,12 @@ def _item(command: Envelope, raw: msgspec.Raw, index: int) -> Item | Enqueued:
     except InvalidMessage as refusal:
         return Enqueued(id=id, problem=refusal.problem())
     return Item(replace(command, id=this, subject=id, type=_ENQUEUE, data=raw), data)
+
+
+def _may_have_id(raw: msgspec.Raw) -> bool:
+    """False for nearly all that have none: looking for the text costs less than reading."""
+    text = bytes(raw)
+    return b'"id"' in text or b"\\u" in text
 
 
 def _is_plain(data: EnqueueJob) -> bool:

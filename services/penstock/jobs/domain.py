@@ -127,6 +127,8 @@ def _kind_of(message: msgspec.Struct) -> Kind:
 
 
 def _prefix(id: str) -> str:
+    if not id.startswith(PREFIXES):  # nearly every one
+        return ""
     return next((prefix for prefix in PREFIXES if id.startswith(prefix)), "")
 
 

@@ -250,8 +250,6 @@ def _queued(event: JobQueued, envelope: Envelope) -> JobState:
 
 def _after(state: JobState, event: Event, now: datetime) -> JobState:
     match event:
-        case JobQueued():
-            return state
         case JobStarted():
             return replace(
                 state,
@@ -261,6 +259,19 @@ def _after(state: JobState, event: Event, now: datetime) -> JobState:
                 run_at=None,
                 started=now,
             )
+        case JobCompleted():
+            return replace(
+                state,
+                state="completed",
+                result=event.result,
+                stored=event.stored,
+                error=None,
+                run_at=None,
+                ended=now,
+                progress=state.progress or event.progress,
+            )
+        case JobQueued():
+            return state
         case JobRetrying():
             return _retrying(state, event)
         case JobSnoozed():
@@ -272,9 +283,6 @@ def _after(state: JobState, event: Event, now: datetime) -> JobState:
             return replace(state, checkpoint=event.checkpoint)
         case JobLogged():
             return replace(state, progress=state.progress or event.progress)
-        case JobCompleted():
-            done = replace(_end(state, "completed", now), result=event.result, error=None)
-            return replace(done, stored=event.stored, progress=state.progress or event.progress)
         case JobFailed():
             failed = _end(_with_error(state, event.error), "failed", now)
             return replace(failed, cause=event.cause, progress=state.progress or event.progress)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from math import log2
-from typing import NamedTuple
 
 import msgspec
 
@@ -41,7 +40,7 @@ Steps = dict[tuple[str, str, str], list[int]]
 Depths = dict[tuple[str, int, str], int]
 
 
-class Move(NamedTuple):
+class Move(msgspec.Struct, frozen=True, gc=False):
     """A job came into a state `at` a time, and may be run from `due` on; in milliseconds."""
 
     letter: str
@@ -77,7 +76,7 @@ class Tally:
 
         `sequence` is that of the event, which is needed for `steps` alone.
         """
-        letter, at, _ = after
+        letter, at = after.letter, after.at
         was = before.letter if before else ""
         second = at // 1000
         key = (second, queue, name, priority, was, letter)

@@ -12,12 +12,14 @@ import apsw
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobQueued
 from penstock.infra.views import rows
+from penstock.infra.views.recent import Recent
 from penstock.infra.views.view import Ended, Folded, View
 from penstock.jobs import job_counts, job_counts_gone, job_steps
 from penstock.jobs.job_moves import Move, Tally, milliseconds, next_move, read, written
 
 # More than the last move takes.
 LAST = 40
+REMEMBERED = 20_000  # jobs whose last move is kept in memory: most move again soon
 
 _UPDATE = """ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due,
     error = excluded.error, cause = excluded.cause, discarded = excluded.discarded,
@@ -33,7 +35,7 @@ class JobView(View[JobState]):
         id TEXT PRIMARY KEY, name TEXT NOT NULL, queue TEXT NOT NULL, priority INTEGER NOT NULL,
         state TEXT NOT NULL, due INTEGER NOT NULL, created REAL NOT NULL, error TEXT, cause TEXT,
         discarded INTEGER NOT NULL, moves TEXT NOT NULL
-    ) WITHOUT ROWID;
+    );
     CREATE INDEX listed_by_time ON listed (created, id);
     CREATE INDEX listed_by_name ON listed (name, created, id);
     CREATE INDEX listed_by_queue ON listed (queue, created, id) WHERE queue <> 'default';
@@ -54,9 +56,13 @@ class JobView(View[JobState]):
         + job_steps.SCHEMA
     )
 
+    def __init__(self) -> None:
+        self._recent: dict[apsw.Connection, Recent[str, Move]] = {}
+
     def fold(self, db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> None:
         """See View.fold."""
-        fold = _Fold(_last_moves(db, folded))
+        recent = self._recent.setdefault(db, Recent(REMEMBERED))
+        fold = _Fold(_last_moves(db, recent, folded))
         for one in folded:
             fold.take(one)
         last = {one.event.subject: one.state for one in folded}
@@ -75,12 +81,16 @@ class JobView(View[JobState]):
         job_steps.add(db, fold.tally.steps())
         job_steps.thin_out(db)
         job_counts.thin_out(db)
+        recent.put(fold.moves)
 
     def end(self, db: apsw.Connection, ended: Sequence[Ended]) -> None:
         """See View.end. What the jobs counted stays, until the tally of their command has it."""
         by_command: dict[str, list[str]] = {}
         for one in ended:
             by_command.setdefault(one.event.causationid or "", []).append(one.event.subject)
+        if recent := self._recent.get(db):
+            for one in ended:
+                recent.drop(one.event.subject)
         for command, ids in by_command.items():
             gone = _tally(db, ids)
             job_counts.add(db, gone.counts(), sign=-1)
@@ -89,6 +99,10 @@ class JobView(View[JobState]):
             rows.delete(db, "listed WHERE id", ids)
             rows.delete(db, "label WHERE id", ids)
         job_counts.thin_out(db)
+
+    def release(self, db: apsw.Connection) -> None:
+        """See View.release."""
+        self._recent.pop(db, None)
 
 
 class _Fold:
@@ -130,17 +144,17 @@ def _tally(db: apsw.Connection, ids: Sequence[str]) -> Tally:
     return tally
 
 
-def _last_moves(db: apsw.Connection, folded: Sequence[Folded[JobState]]) -> dict[str, Move]:
+def _last_moves(
+    db: apsw.Connection, recent: Recent[str, Move], folded: Sequence[Folded[JobState]]
+) -> dict[str, Move]:
     """Of the jobs that were there before the batch."""
-    new: set[str] = set()
-    old: set[str] = set()
-    for one in folded:
-        if type(one.data) is JobQueued:
-            new.add(one.event.subject)
-        elif one.event.subject not in new:
-            old.add(one.event.subject)
+    new = {one.event.subject for one in folded if type(one.data) is JobQueued}
+    old = {one.event.subject for one in folded} - new
+    moves = {id: move for id in old if (move := recent.get(id)) is not None}
     what = f"id, substr(moves, -{LAST}) FROM listed WHERE id"
-    return {id: read(text)[-1] for id, text in rows.select(db, what, old)}
+    for id, text in rows.select(db, what, old - moves.keys()):
+        moves[id] = read(text)[-1]
+    return moves
 
 
 def _row(id: str, job: JobState, moves: str, due: int) -> rows.Row:

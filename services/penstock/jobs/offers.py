@@ -14,8 +14,9 @@ from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobReady
 from penstock.contracts.subjects import MSG_ID
 from penstock.infra.bus import Bus, Message, StreamError
-from penstock.infra.commit import MAX_BATCH, publish_batch
+from penstock.infra.commit import MAX_BATCH
 from penstock.infra.deciding.aggregate import Aggregate
+from penstock.infra.shared_batches import SharedBatches
 from penstock.infra.storing import REPLY
 from penstock.jobs.job import ready
 
@@ -30,6 +31,7 @@ class Offers:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._batches = SharedBatches(bus, timeout=REPLY)
 
     async def offer(self, job: Job) -> None:
         """Give workers an item. Raises Unavailable, or Timeout: offer it again then."""
@@ -48,7 +50,7 @@ class Offers:
     async def _publish(self, items: Sequence[Message]) -> None:
         if len(items) >= FEW:
             try:
-                await publish_batch(self._bus, items, timeout=REPLY)
+                await self._batches.publish(items)
                 return
             except StreamError:
                 pass  # one of them was offered before: each tells by itself

@@ -14,6 +14,7 @@ from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.service import Frame
 from penstock.infra.settings import Settings
 from penstock.infra.streams import provision
+from penstock.infra.views import pace
 from penstock.infra.views.projector import Projector
 from penstock.infra.views.read_model import ReadModel
 from penstock.progress.domain import evolve
@@ -117,3 +118,22 @@ async def test_a_long_catching_up_is_told_in_the_log(
     assert first == "progress: the view is 3,000 events behind"
     assert between and "of 3,000 events folded (" in between[0]
     assert last.startswith("progress: the view has caught up after ")
+
+
+async def test_what_gathers_is_folded_before_a_question_is_answered(
+    bus: Bus, projector: Projector[ProgressState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "LONGEST", 3600.0)
+    monkeypatch.setattr(pace, "PAUSE", 1e9)  # as if folding took long
+    projector.start()
+    await fill(bus, 1)
+    await projector.reached(1, 10)
+    await fill(bus, 1, begin="q")
+    assert projector.follower
+    async with asyncio.timeout(10):
+        while projector.follower.newest < 2:
+            await asyncio.sleep(0.005)
+    assert projector.sequence == 1
+    await projector.fold_what_came()
+    assert projector.sequence == 2
+    await projector.stop()

@@ -81,7 +81,8 @@ class Archiver(Generic[S]):
         for tell in self._told:
             await tell(command, gone)
         done = Archiving(segment=segment, aggregates=len(gone), more=more)
-        return _outcome(command, done)
+        # Who asked for it reads it: no tombstone stands behind this.
+        return _outcome(command, done, await self._log.last_sequence())
 
     async def _begun(self, segment: str, archive: Archive) -> tuple[Contents, bool]:
         """What the segment holds, made now unless an earlier delivery has; whether more is due."""
@@ -168,5 +169,5 @@ async def whole(records: Sequence[Recorded], segments: Segments) -> list[Recorde
     return found
 
 
-def _outcome(command: Envelope, done: Archiving) -> Outcome:
-    return Outcome(id=command.id, data=msgspec.Raw(_encode(done)))
+def _outcome(command: Envelope, done: Archiving, sequence: int = 0) -> Outcome:
+    return Outcome(id=command.id, sequence=sequence, data=msgspec.Raw(_encode(done)))

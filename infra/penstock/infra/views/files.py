@@ -73,9 +73,10 @@ def connect(
     db.set_busy_timeout(5000)
     # Fetched whole: after the first statement that gives a row, the others wait to be asked for.
     db.execute(
+        # A page for each write: the fewer the better, but one that changes is written as a whole.
         # A checkpoint of the write-ahead log syncs the disk: every 32 MB is often enough.
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 8000;"
-        "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;"
+        "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+        "PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;"
         # What is erased is overwritten, not only let go of.
         "PRAGMA secure_delete = ON"
     ).fetchall()

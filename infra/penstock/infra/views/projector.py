@@ -29,6 +29,7 @@ from penstock.infra.views.catch_up import CatchUp
 from penstock.infra.views.held import Held, aggregate_of
 from penstock.infra.views.holding import Holding
 from penstock.infra.views.live_view import LiveView
+from penstock.infra.views.pace import Pace
 from penstock.infra.views.read_model import ReadModel
 from penstock.infra.views.view import Ended, Folded
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 T = TypeVar("T")
 P = ParamSpec("P")
+SOON = 0.5  # seconds that an answer waits for what is to be folded
 RETRY = 1.0  # seconds until folding is tried again after the disk or the bus failed
 # What SQLite says about what it was given; all else that it says is about the disk.
 EVENTS_FAULT = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
@@ -72,6 +74,7 @@ class Projector(Generic[S]):
         self._listeners: list[Listener[S]] = []
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._pace = Pace()
         self._held = Held(model.writer, event_log.service, counted=not aside)
         self.holding = Holding(
             bus, event_log, self._held, self._thread, self._turn, self._fold_behind
@@ -102,6 +105,7 @@ class Projector(Generic[S]):
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (sequence, future)
         self._progress.append(entry)
+        self._pace.hurry()
         try:
             await asyncio.wait_for(future, timeout)
         except TimeoutError:
@@ -114,11 +118,21 @@ class Projector(Generic[S]):
             if entry in self._progress:
                 self._progress.remove(entry)
 
+    async def fold_what_came(self) -> None:
+        """Let nothing gather that is here already: somebody is about to be answered."""
+        if not self._pace.gathering or self.follower is None:
+            return
+        try:
+            await self.reached(self.follower.newest, SOON)
+        except Timeout:
+            return  # there is too much of it: it is answered as the view stands
+
     @contextmanager
     def watching(self, id: str) -> Iterator[asyncio.Future[None]]:
         """A future that is done at the next news of one aggregate; enter before you read."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers[id].add(future)
+        self._pace.hurry()
         try:
             yield future
         finally:
@@ -166,12 +180,21 @@ class Projector(Generic[S]):
     async def _follow(self, follower: Follower) -> None:
         self._behind(await follower.open())
         while True:
+            await self._gather()
             batch = await follower.batch()
             async with self._turn:
-                folded = await self.fold(batch)
+                with self._pace.folding():
+                    folded = await self.fold(batch)
                 self.holding.bury()
                 self._advance(batch[-1])
                 self._tell(folded)
+
+    async def _gather(self) -> None:
+        await self._pace.gather(
+            behind=self.lag or 0,
+            awaited=any(sequence > self.sequence for sequence, _ in self._progress),
+            watched=bool(self._watchers or self._listeners),
+        )
 
     async def _fold_behind(self, batch: list[Followed]) -> None:
         """Fold events that were held back, behind the checkpoint."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -28,6 +27,7 @@ from penstock.infra.deciding.snapshots import schema_of
 from penstock.infra.views import held, rows
 from penstock.infra.views.comparison import Compared, Row
 from penstock.infra.views.files import connect, fingerprint, put_stamp, remove, stamp_of
+from penstock.infra.views.recent import Recent
 from penstock.infra.views.view import Ended, Folded, View
 
 S = TypeVar("S")
@@ -41,8 +41,9 @@ CREATE TABLE checkpoint (
     one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, archived_to REAL
 );
 INSERT INTO checkpoint VALUES (1, 0, NULL);
-CREATE TABLE aggregate (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, state BLOB NOT NULL)
-    WITHOUT ROWID;
+-- With a rowid: they are written in the order in which they come, whatever their ids are, and
+-- change where they stand.
+CREATE TABLE aggregate (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, state BLOB NOT NULL);
 CREATE TABLE flow (sequence INTEGER PRIMARY KEY, correlationid TEXT NOT NULL);
 CREATE INDEX flow_by_id ON flow (correlationid);
 """
@@ -71,7 +72,7 @@ class ReadModel(Generic[S]):
         self._stamp = partial(stamp_for, view, state, salt)  # costs some, and few need it
         self.decode: Callable[[bytes], S] = msgspec.json.Decoder(state).decode
         self._encode = msgspec.json.Encoder().encode
-        self._states: OrderedDict[str, S] = OrderedDict()
+        self._states: Recent[str, S] = Recent(CACHED)
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix=f"read-{path.stem}")
         self._opened: list[apsw.Connection] = []
@@ -98,7 +99,8 @@ class ReadModel(Generic[S]):
 
     def states(self, ids: Collection[str]) -> dict[str, S]:
         """The present states of those aggregates that have one, as the writer sees them."""
-        found = {id: self._states[id] for id in ids if id in self._states}
+        recent = self._states.get
+        found = {id: state for id in ids if (state := recent(id)) is not None}
         missing = [id for id in ids if id not in found]
         select = "id, state FROM aggregate WHERE id"
         for id, body in rows.select(self._db, select, missing):
@@ -120,9 +122,9 @@ class ReadModel(Generic[S]):
                 self._db.execute("UPDATE checkpoint SET sequence = max(sequence, ?)", (sequence,))
         except BaseException:
             self._states.clear()
+            self.view.release(self._db)
             raise
-        for f in folded:
-            self._remember(f)
+        self._remember(folded)
         if any(isinstance(f, Ended) and isinstance(f.data, Erased) for f in folded):
             # What was erased also goes from the log of writes. Readers may put that off.
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -159,15 +161,12 @@ class ReadModel(Generic[S]):
                 "UPDATE checkpoint SET archived_to = max(coalesce(archived_to, 0), ?)", (max(to),)
             )
 
-    def _remember(self, f: Folded[S] | Ended) -> None:
-        id = f.event.subject
-        if isinstance(f, Ended):
-            self._states.pop(id, None)
-            return
-        self._states[id] = f.state
-        self._states.move_to_end(id)
-        if len(self._states) > CACHED:
-            self._states.popitem(last=False)
+    def _remember(self, folded: Sequence[Folded[S] | Ended]) -> None:
+        last = {f.event.subject: f for f in folded}
+        self._states.put({id: f.state for id, f in last.items() if isinstance(f, Folded)})
+        for id, f in last.items():
+            if isinstance(f, Ended):
+                self._states.drop(id)
 
     # -- reading -----------------------------------------------------------------------------
 

@@ -67,4 +67,7 @@ class View(Generic[S]):
         return ordinary_tables(db)
 
     def release(self, db: apsw.Connection) -> None:
-        """Let go of what was kept for a connection, which is about to be closed."""
+        """Let go of what was kept for a connection.
+
+        It is about to be closed, or what it was writing has been taken back.
+        """
