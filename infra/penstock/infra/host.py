@@ -14,7 +14,6 @@ from aiohttp import web
 
 from penstock.contracts.errors import StartupError
 from penstock.infra.bus import Bus
-from penstock.infra.connection import PING_INTERVAL, PINGS_UNANSWERED, RECONNECT_WAIT, login_of
 from penstock.infra.http import make_app
 from penstock.infra.restored import generation, refuse_interrupted
 from penstock.infra.sender import Sender
