@@ -92,7 +92,9 @@ def test_the_eventsourcing_library_is_imported_in_one_place() -> None:
 
 
 def test_the_sdk_needs_the_base_dependencies_alone() -> None:
-    extras = "cronsim, aiohttp, apsw, prometheus_client, jwt, numpy, rich, opentelemetry.sdk"
+    extras = (
+        "cronsim, faststream, aiohttp, apsw, prometheus_client, jwt, numpy, rich, opentelemetry.sdk"
+    )
     program = f"""
 import sys
 import penstock.client, penstock.client.testing

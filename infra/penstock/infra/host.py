@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from faststream.nats import NatsBroker, NatsCredentials, NatsSecurity, NatsUserPassword
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
+from penstock.client.discovery import without_password
 from penstock.contracts.errors import StartupError
 from penstock.infra.bus import Bus
+from penstock.infra.connection import PING_INTERVAL, PINGS_UNANSWERED, RECONNECT_WAIT, login_of
 from penstock.infra.http import make_app
 from penstock.infra.restored import generation, refuse_interrupted
 from penstock.infra.sender import Sender
@@ -42,6 +47,8 @@ class Host:
         self._builders = builders
         self._views = views
         self._bus: Bus | None = None
+        self._broker: NatsBroker | None = None
+        self._commands: Client | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -64,27 +71,68 @@ class Host:
         self.services = [build(frame) for build in self._builders.values()]
         for service in self.services:
             await service.start()
-        for service in self.services:
-            await service.commands.start()
+        await self._take_commands(creds)
         await self._listen()
 
     async def drain(self) -> None:
         """No new work, finish what is in hand, flush, close. Safe after a failed `start`."""
         if self._runner:
             await self._runner.cleanup()
-        seconds = self.settings.drain_seconds
-        await asyncio.gather(*(service.commands.drain(seconds) for service in self.services))
+        if self._broker:
+            seconds = self.settings.drain_seconds
+            await asyncio.gather(*(s.commands.drain(seconds) for s in self.services))
+            await self._disconnect(self._broker)
         for service in reversed(self.services):
             await service.stop()
         if self._bus:
             await self._bus.close()
 
+    async def _disconnect(self, broker: NatsBroker) -> None:
+        try:
+            await broker.stop()
+        except NatsError as error:  # there is no server to say goodbye to
+            log.warning("the connection for commands ends undrained: %s", type(error).__name__)
+            await self._give_up_commands()
+
+    async def _give_up_commands(self) -> None:
+        try:
+            if self._commands:
+                await self._commands.close()
+        except OSError as error:  # it tried to send what was left
+            log.warning("closing with unsent messages: %s", error)
+
     def problems(self) -> dict[str, list[str]]:
         """Why each part is not ready; empty lists when all is well."""
         return {
-            "nats": [] if self._bus and self._bus.nc.is_connected else ["not connected"],
+            "nats": [] if self._connected() else ["not connected"],
             **{service.name: service.problems() for service in self.services},
         }
+
+    def _connected(self) -> bool:
+        """Both connections: the bus's, and that on which commands come."""
+        if self._bus is None or self._commands is None:
+            return False
+        return self._bus.nc.is_connected and self._commands.is_connected
+
+    async def _take_commands(self, creds: Path | None) -> None:
+        servers, security = _access(self._nats_url, creds)
+        self._broker = NatsBroker(
+            servers,
+            security=security,
+            name="penstock-commands",
+            max_reconnect_attempts=-1,
+            # Declared as int, and takes fractions all the same.
+            reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+            ping_interval=PING_INTERVAL,
+            max_outstanding_pings=PINGS_UNANSWERED,
+            graceful_timeout=self.settings.drain_seconds,
+            logger=None,
+            apply_types=False,
+        )
+        for service in self.services:
+            service.commands.subscribe(self._broker)
+        self._commands = await self._broker.connect()
+        await self._broker.start()
 
     async def _listen(self) -> None:
         assert self._bus is not None
@@ -104,6 +152,18 @@ class Host:
             ) from error
         host, port = self._runner.addresses[0][:2]
         self.http_url = f"http://{host}:{port}"
+
+
+def _access(url: str, creds: Path | None) -> tuple[list[str], NatsSecurity | None]:
+    """The servers, and how to be let in by them and by those that they know of."""
+    servers = url.split(",")
+    if creds:
+        return servers, NatsCredentials(str(creds))
+    login = login_of(url)
+    if not login:
+        return servers, None
+    security = NatsUserPassword(login["user"], login["password"])
+    return [without_password(server) for server in servers], security
 
 
 def kept_secret(directory: Path) -> str:

@@ -82,13 +82,13 @@ class NatsClient(Client):
         if largest > self._max_payload:
             raise errors.MaxPayloadError
 
-    async def receive(self, subject: str, take: Take, *, queue: str = "") -> Subscription:
+    async def receive(self, subject: str, take: Take) -> Subscription:
         """Subscribe with a callback that is run where messages are read, in no task of its own.
 
         So it must not wait for anything that is to be received, and what it does takes no time.
         """
         subscription = await self.subscribe(
-            subject, queue=queue, cb=take, pending_msgs_limit=0, pending_bytes_limit=0
+            subject, cb=take, pending_msgs_limit=0, pending_bytes_limit=0
         )
         self.takers[subscription._id] = take
         return subscription

@@ -202,14 +202,14 @@ class Service(Generic[S]):
         self._responder = QueryResponder(frame.bus, name, self.endpoints)
 
     async def start(self) -> None:
-        """Fold, answer and run the parts; commands begin when all services have started."""
+        """Fold, answer and run the parts; commands begin with the broker."""
         self.projector.start()
         await self._responder.start()
         for part in self.parts:
             await part.start()
 
     async def stop(self) -> None:
-        """End in the opposite order; the commands must have been drained before."""
+        """End in the opposite order; the broker must have stopped before."""
         for part in reversed(self.parts):
             await part.stop()
         await self._responder.stop()

