@@ -167,6 +167,7 @@ class Service(Generic[S]):
             own=self.own,
         )
         self.projector = Projector(frame.bus, self.log, self.model, evolve)
+        self.model.before_read = self.projector.fold_what_came
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
         refold = partial(Refold, self.log, evolve)
         self.verbs: dict[str, Verb] = {

@@ -26,6 +26,10 @@ SCHEMA = """
 Changes = dict[tuple[str, str, str], int]
 
 
+# By queue, name and the letters of the states before and after: places.
+Block = dict[tuple[str, str, str], set[int]]
+
+
 class Line(msgspec.Struct, frozen=True, array_like=True):
     """The events of a block that did the same to jobs of one queue and name."""
 
@@ -40,15 +44,26 @@ _decode = msgspec.json.Decoder(Line).decode_lines
 
 
 def add(db: apsw.Connection, steps: Steps) -> None:
-    """Keep some more; one that is there already changes nothing."""
-    texts: dict[int, str] = {}
-    for (queue, name, letters), sequences in steps.items():
+    """Keep some more; one that is there already changes nothing.
+
+    What a block holds in the end does not depend on how many came at a time.
+    """
+    blocks: dict[int, Block] = {}
+    for of, sequences in steps.items():
         for block, found in groupby(sequences, key=BLOCK.__rfloordiv__):
-            places = tuple([sequence - block * BLOCK for sequence in found])
-            line = _encode(Line(queue, name, letters, places)).decode()
-            texts[block] = f"{texts.get(block, '')}{line}\n"
-    then = "ON CONFLICT DO UPDATE SET lines = lines || excluded.lines"
-    rows.insert(db, "INTO steps", texts.items(), then=then)
+            places = blocks.setdefault(block, {}).setdefault(of, set())
+            places.update(sequence - block * BLOCK for sequence in found)
+    for block, text in rows.select(db, "block, lines FROM steps WHERE block", blocks):
+        for line in _decode(text):
+            of = (line.queue, line.name, line.letters)
+            blocks[block].setdefault(of, set()).update(line.places)
+    texts = [(block, _text(lines)) for block, lines in blocks.items()]
+    rows.insert(db, "OR REPLACE INTO steps", texts)
+
+
+def _text(block: Block) -> str:
+    lines = [Line(*of, tuple(sorted(places))) for of, places in sorted(block.items())]
+    return b"\n".join(map(_encode, lines)).decode()
 
 
 def taken_back(db: apsw.Connection, sequence: int) -> Changes:

@@ -6,7 +6,7 @@ It asks and writes as a ReadModel does, whichever file that is in by now. Never 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import UnionType
@@ -43,6 +43,7 @@ class LiveView(Generic[S]):
         self.model = ReadModel(
             self._files.present(stamp_for(view, state, salt)), view, state, salt=salt
         )
+        self.before_read: Callable[[], Awaitable[object]] = _nothing  # has what has come folded
 
     def close(self) -> None:
         """See ReadModel.close."""
@@ -78,7 +79,8 @@ class LiveView(Generic[S]):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> tuple[int, T]:
-        """See ReadModel.read."""
+        """See ReadModel.read; what has come is folded before."""
+        await self.before_read()
         return await self.model.read(question, *args, **kwargs)
 
     def aggregate(self, db: apsw.Connection, id: str) -> tuple[int, S] | None:
@@ -132,3 +134,7 @@ async def drop(model: ReadModel[S]) -> None:
         remove(model.path)
 
     await asyncio.to_thread(close_and_remove)
+
+
+async def _nothing() -> None:
+    """Nothing gathers before it is folded."""
