@@ -367,6 +367,13 @@ async def seen(instances: Instances, command: Envelope) -> Envelope:
     return msgspec.structs.replace(command, data=body)
 
 
+async def level(instances: Instances) -> None:
+    """Both instances know of all that happened: what they do with it depends on that."""
+    newest = await instances.other["jobs"].log.last_sequence()
+    for services in (instances.mortal, instances.other):
+        await services["jobs"].projector.reached(newest, 5)
+
+
 async def run(
     instances: Instances, steps: list[Step], id: str, sends: int
 ) -> tuple[Any, Counter[str], bool]:
@@ -375,6 +382,7 @@ async def run(
     for command in before:
         await answer(instances.other, command)
     last = await seen(instances, last)
+    await level(instances)
     with living(sends) as life:
         try:
             await answer(instances.mortal, last)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -96,6 +96,7 @@ class BulkEnqueue:
     async def _decide(self, items: Sequence[Item]) -> None:
         now = datetime.now(UTC)
         for item in items:
+            now += timedelta.resolution  # what came first in the command has its turn first
             try:
                 look_up, load = self._look_up, self._decider.load
                 facts = await look_up(item.data, load, item.command) if look_up else None

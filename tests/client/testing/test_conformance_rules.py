@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from penstock.client import Duplicate, JobSpec, JobState, Limit, Rate, Rules
