@@ -20,6 +20,7 @@ from penstock.infra.consuming.consumers import IN_PROGRESS
 
 log = logging.getLogger(__name__)
 
+TURNS = 2  # looks from one renewal of a lease to the next: it is taken between two of them
 AT_ONCE = 100  # jobs looked up in one request
 CONNECT_SECONDS = 15.0
 
@@ -54,15 +55,19 @@ class Held(Protocol):
 
 
 class Leases:
-    """Renews what it holds every third of `lease` seconds, from `start` to `stop`."""
+    """Renews what it holds every third of `lease` seconds, from `start` to `stop`.
+
+    What is held for a shorter time, as most jobs are, costs nothing.
+    """
 
     def __init__(self, connection: Penstock, lease: float, failed: Callable[[], None]) -> None:
         self._connection = connection
         self._interval = lease / 3
+        self._turn = 0
         self._asked = self._answered = 0  # looks whether the loop runs
         self._is_blocked = False
         self._failed = failed
-        self._held: set[Held] = set()
+        self._held: dict[Held, int] = {}  # the turn in which it is to be renewed
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="penstock-leases", daemon=True)
 
@@ -82,12 +87,12 @@ class Leases:
     def hold(self, held: Held) -> None:
         """Renew from now on."""
         with self._lock:
-            self._held.add(held)
+            self._held[held] = self._turn + TURNS
 
     def release(self, held: Held) -> None:
         """Renew no more."""
         with self._lock:
-            self._held.discard(held)
+            self._held.pop(held, None)
 
     def _ended(self, error: Exception) -> None:
         if not self._connected.done():
@@ -111,9 +116,11 @@ class Leases:
             self._worker.call_soon_threadsafe(self._connected.set_result, None)
             while not self._stopped.is_set():
                 try:
-                    await asyncio.wait_for(self._stopped.wait(), self._interval)
+                    await asyncio.wait_for(self._stopped.wait(), self._interval / TURNS)
                 except TimeoutError:
-                    self._look_for_blocked_loop()
+                    self._turn += 1
+                    if self._turn % TURNS == 0:
+                        self._look_for_blocked_loop()
                     await self._renew(ps.session.bus)
 
     def _look_for_blocked_loop(self) -> None:
@@ -143,7 +150,8 @@ class Leases:
 
     async def _renew(self, bus: Bus) -> None:
         with self._lock:
-            held = list(self._held)
+            held = [one for one, turn in self._held.items() if turn <= self._turn]
+            self._held.update(dict.fromkeys(held, self._turn + TURNS))
         try:
             for one in held:
                 await bus.publish(one.reply, IN_PROGRESS)
