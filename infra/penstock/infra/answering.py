@@ -98,6 +98,7 @@ class Answering(Generic[S]):
 
         What the block raises tells it as well: not to be found is an answer too.
         """
+        await self._projector.fold_what_came()
         await self._projector.reached(params.min_seq, min(params.wait, LONGEST_WAIT))
         sequence = self._projector.sequence
         try:
