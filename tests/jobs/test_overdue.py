@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from penstock.client import JobSpec, Penstock, Worker
+from penstock.contracts.jobs import JobCompleted, JobStarted
 from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs import overdue as overdue_module
 from penstock.jobs.overdue import PAGE, OverdueJobs
 from penstock.jobs.service import build
+from support.workers import left
 
 
 @pytest.fixture
@@ -77,6 +79,20 @@ async def test_more_than_a_page_of_jobs_that_wait_for_a_worker_hides_none_that_i
     await pending(ps, PAGE + 11)
     await overdue.look()
     assert set_going == ["lost"]
+
+
+async def test_a_job_that_has_moved_on_unknown_to_the_view_is_left_alone(
+    ps: Penstock, system: Host, overdue: OverdueJobs, set_going: list[str]
+) -> None:
+    job = await ps.jobs.enqueue("n", id="done")
+    await pending(ps, 1)
+    await lose(ps, "work")  # as what is done is removed
+    [jobs] = system.services
+    async with jobs.projector.paused():
+        ended = JobCompleted(attempt=1, result=None)
+        await left(ps, job, JobStarted(attempt=1, worker="w", item=1), ended)
+        await overdue.look()
+    assert set_going == []
 
 
 async def test_a_job_whose_timer_was_lost_is_done(

@@ -19,6 +19,7 @@ import msgspec
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import SERVICE
 from penstock.infra.bus import Bus
+from penstock.infra.last_messages import LastMessages
 from penstock.infra.repeated import AfterConnecting
 from penstock.infra.views import rows
 from penstock.infra.views.live_view import LiveView
@@ -53,6 +54,7 @@ class OverdueJobs:
         self._model = model
         self._reconcile = reconcile
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._events = LastMessages(bus, bus.subjects.event_stream(SERVICE))
 
     def part(self) -> AfterConnecting:
         """The part of the service that looks again and again."""
@@ -65,7 +67,7 @@ class OverdueJobs:
         place = BEGIN
         while True:
             _, page = await self._model().read(_overdue, place, until)
-            if lost := await self._ungated(await self._lost(page)):
+            if lost := await self._standing(await self._lost(page)):
                 log.warning("%d jobs wait for nothing, such as %s", len(lost), lost[:NAMED])
                 await asyncio.gather(*map(self._one, lost))
             if len(page) < PAGE:
@@ -94,12 +96,21 @@ class OverdueJobs:
         there = {message.subject for message in found}
         return [id for subject, id in subjects.items() if subject not in there]
 
-    async def _ungated(self, ids: Sequence[str]) -> list[str]:
-        """Without those that may wait for others of their kind: they are looked after elsewhere."""
+    async def _standing(self, ids: Sequence[str]) -> list[str]:
+        """Without those that have moved on, which the view does not know yet, and those that may
+        wait for others of their kind: they are looked after elsewhere.
+        """
         if not ids:
             return []
         _, jobs = await self._model().read(_states, ids)
-        return [job.id for job in jobs if not is_gated(job.rules)]
+        event = self._bus.subjects.event
+        last = await self._events.of(*(event(SERVICE, id) for id in ids))
+        sequences = {subject: message.sequence for subject, message in last.items()}
+        return [
+            job.id
+            for job, sequence in jobs
+            if not is_gated(job.rules) and sequences.get(event(SERVICE, job.id)) == sequence
+        ]
 
 
 def _overdue(db: apsw.Connection, after: Place, until: int) -> list[Place]:
@@ -113,5 +124,6 @@ def _overdue(db: apsw.Connection, after: Place, until: int) -> list[Place]:
     return list(found)
 
 
-def _states(db: apsw.Connection, ids: Sequence[str]) -> list[JobState]:
-    return [_decode(body) for (body,) in rows.select(db, "state FROM aggregate WHERE id", ids)]
+def _states(db: apsw.Connection, ids: Sequence[str]) -> list[tuple[JobState, int]]:
+    found = rows.select(db, "state, sequence FROM aggregate WHERE id", ids)
+    return [(_decode(body), sequence) for body, sequence in found]
