@@ -92,7 +92,10 @@ async def test_a_job_that_has_moved_on_unknown_to_the_view_is_left_alone(
         ended = JobCompleted(attempt=1, result=None)
         await left(ps, job, JobStarted(attempt=1, worker="w", item=1), ended)
         await overdue.look()
+        assert await overdue._standing(["done"]) == []
     assert set_going == []
+    assert (await ps.jobs.get("done")).state == "completed"
+    assert await overdue._standing(["done"]) == [], "also when the view has come to know"
 
 
 async def test_a_job_whose_timer_was_lost_is_done(

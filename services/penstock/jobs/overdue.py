@@ -32,6 +32,7 @@ LATE = 5.0  # seconds after its time from which a job is overdue
 PAGE = 1000  # jobs; the server takes no more than 1024 subjects in a question
 AT_ONCE = 16
 NAMED = 10  # in the log
+WAITING = ("pending", "retrying")
 Place = tuple[str, int, int, str]  # queue, priority, when it is due in milliseconds, id
 BEGIN: Place = ("", -1, 0, "")
 
@@ -109,7 +110,9 @@ class OverdueJobs:
         return [
             job.id
             for job, sequence in jobs
-            if not is_gated(job.rules) and sequences.get(event(SERVICE, job.id)) == sequence
+            if job.state in WAITING
+            and not is_gated(job.rules)
+            and sequences.get(event(SERVICE, job.id)) == sequence
         ]
 
 
