@@ -65,7 +65,9 @@ async def _rate(python: str, module: str, what: str, url: str, jobs: int) -> flo
         await process.wait()
         return None
     words = said.decode().split()
-    return float(words[-1]) if words and process.returncode == 0 else None
+    # Some libraries say other things as well, before it or behind it.
+    rates = [word for word in words if word.replace(".", "", 1).isdigit()]
+    return float(rates[-1]) if rates and process.returncode == 0 else None
 
 
 @asynccontextmanager
