@@ -8,9 +8,10 @@ import pytest
 
 from penstock.contracts.errors import TooLarge
 from penstock.contracts.subjects import EXPECTED, MSG_ID
+from penstock.infra.append_many import FEW
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH
-from penstock.infra.shared_batches import FEW, SharedBatches
+from penstock.infra.shared_batches import SharedBatches
 
 
 @pytest.fixture

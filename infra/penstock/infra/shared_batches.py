@@ -11,12 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
+from penstock.infra.append_many import BATCH_BYTES, FEW, IN_FLIGHT
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH, publish_batch
 
-IN_FLIGHT = 2  # batches
-FEW = 8  # single messages that go one by one: a batch costs as much as a dozen
-BATCH_BYTES = 4 * 1024 * 1024
 GIVEN_UP = "It was given up on the way; try again."
 
 

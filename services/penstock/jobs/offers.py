@@ -13,15 +13,13 @@ from penstock.contracts.envelope import Envelope, encode, wrap
 from penstock.contracts.job_state import JobState
 from penstock.contracts.jobs import JobReady
 from penstock.contracts.subjects import MSG_ID
+from penstock.infra.append_many import BATCH_BYTES, FEW
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.shared_batches import SharedBatches
 from penstock.infra.storing import REPLY
 from penstock.jobs.job import ready
-
-FEW = 8  # are stored sooner one by one than as a batch
-BATCH_BYTES = 4 * 1024 * 1024
 
 Job = Aggregate[JobState]
 

@@ -33,6 +33,7 @@ PAGE = 1000  # jobs; the server takes no more than 1024 subjects in a question
 AT_ONCE = 16
 NAMED = 10  # in the log
 WAITING = ("pending", "retrying")
+BESIDE = ("work", "sched")  # where items and timers are
 Place = tuple[str, int, int, str]  # queue, priority, when it is due in milliseconds, id
 BEGIN: Place = ("", -1, 0, "")
 
@@ -55,6 +56,7 @@ class OverdueJobs:
         self._model = model
         self._reconcile = reconcile
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._last = {name: LastMessages(bus, bus.subjects.stream(name)) for name in BESIDE}
         self._events = LastMessages(bus, bus.subjects.event_stream(SERVICE))
 
     def part(self) -> AfterConnecting:
@@ -92,9 +94,7 @@ class OverdueJobs:
         """The ids whose subjects hold no message."""
         if not subjects:
             return []
-        request = {"multi_last": list(subjects)}
-        found = await self._bus.direct_get(self._bus.subjects.stream(stream), request)
-        there = {message.subject for message in found}
+        there = await self._last[stream].of(*subjects)
         return [id for subject, id in subjects.items() if subject not in there]
 
     async def _standing(self, ids: Sequence[str]) -> list[str]:
