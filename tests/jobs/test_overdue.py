@@ -94,6 +94,7 @@ async def test_a_job_that_has_moved_on_unknown_to_the_view_is_left_alone(
         await overdue.look()
         assert await overdue._standing(["done"]) == []
     assert set_going == []
+    await ps.jobs.result("done", timeout=10)  # the view has folded its end then
     assert (await ps.jobs.get("done")).state == "completed"
     assert await overdue._standing(["done"]) == [], "also when the view has come to know"
 
