@@ -106,7 +106,10 @@ def endpoints(system: Host) -> list[tuple[str, Endpoint]]:
 
 
 async def ends(system: Host) -> dict[str, int]:
-    return {s.name: await s.log.last_sequence() for s in system.services}
+    """The ends of all logs, which the views have reached."""
+    for service in system.services:
+        await service.projector.reach_end()
+    return {service.name: service.projector.sequence for service in system.services}
 
 
 async def test_every_answer_reflects_at_least_what_was_asked_for_and_says_so(

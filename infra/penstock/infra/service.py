@@ -145,6 +145,8 @@ class Service(Generic[S]):
             state,
             salt=frame.bus.subjects.prefix + frame.generation + salt + _known_events(name),
         )
+        self.projector = Projector(frame.bus, self.log, self.model, evolve)
+        self.model.before_read = self.projector.fold_what_came
         self.own: dict[type[msgspec.Struct], CarryOut] = own_commands(
             self.log,
             self.model,
@@ -155,6 +157,7 @@ class Service(Generic[S]):
             remembered=frame.settings.archive_memory * DAY,
             removals=self.removals,
             archived=self.archived,
+            folded=self.projector.reach_end,
         )
         self.decider = Decider(
             self.log,
@@ -166,8 +169,6 @@ class Service(Generic[S]):
             look_up=look_up,
             own=self.own,
         )
-        self.projector = Projector(frame.bus, self.log, self.model, evolve)
-        self.model.before_read = self.projector.fold_what_came
         self.commands = CommandConsumer(frame.bus, name, self.decider.handle)
         refold = partial(Refold, self.log, evolve)
         self.verbs: dict[str, Verb] = {

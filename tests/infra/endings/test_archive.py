@@ -55,7 +55,6 @@ async def complete(ps: Penstock, *ids: str) -> None:
         await ps.progress.create(id, metadata={"of": id})
         await ps.progress.update(id, 50)
         await ps.progress.complete(id)
-        await ps.progress.get(id)  # the view knows it
 
 
 async def in_log(ps: Penstock, id: str) -> list[str]:
@@ -81,7 +80,6 @@ async def test_what_is_finished_and_old_moves_to_the_archive_and_all_else_stays(
     await ps.progress.create("going-on")
     await ps.progress.create("broken")
     await ps.progress.fail("broken", "boom")
-    await ps.progress.get("broken")
     done = await archived(ps)
     assert (done.aggregates, done.more) == (2, False)
     assert await in_log(ps, "old") == ["archived"]
@@ -90,6 +88,22 @@ async def test_what_is_finished_and_old_moves_to_the_archive_and_all_else_stays(
     assert {state.id for state in await ps.progress.list()} == {"going-on", "broken"}
     assert done.segment is not None
     assert set(await segment(ps, done.segment)) == {"old", "other"}
+
+
+@pytest.mark.parametrize("patience", [30.0, 0.1])
+async def test_what_was_finished_before_is_archived_also_while_the_view_is_behind(
+    ps: Penstock, system: Host, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    monkeypatch.setattr("penstock.infra.views.projector.END", patience)
+    [service] = system.services
+    await complete(ps, "known")
+    await ps.progress.get("known")
+    async with service.projector.paused():
+        await complete(ps, "unknown")
+        archiving = asyncio.create_task(archived(ps))
+        await asyncio.wait((archiving,), timeout=0.5)
+    assert (await archiving).aggregates == 2
+    assert await in_log(ps, "unknown") == ["archived"]
 
 
 async def test_lists_say_up_to_when_something_is_in_the_archive(ps: Penstock) -> None:
@@ -144,7 +158,6 @@ async def test_its_id_can_begin_anew_and_both_lives_are_told(ps: Penstock) -> No
     assert [entry.version for entry in history] == [1, 2, 3, 4, 5]
     await complete(ps, "filler")
     await ps.progress.complete("again")
-    await ps.progress.get("again")
     assert (await archived(ps)).aggregates == 2
     assert len(await ps.progress.history("again")) == 7
 
@@ -152,7 +165,6 @@ async def test_its_id_can_begin_anew_and_both_lives_are_told(ps: Penstock) -> No
 async def test_a_command_of_the_archived_life_has_no_second_effect(ps: Penstock) -> None:
     await ps.progress.create("old", command_id="c-create")
     await ps.progress.complete("old")
-    await ps.progress.get("old")
     await archived(ps)
     with pytest.raises(Archived):
         await ps.progress.create("old", command_id="c-create")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -33,6 +33,7 @@ def own_commands(
     remembered: float,
     removals: list[Remove],
     archived: list[Gone],
+    folded: Callable[[], Awaitable[None]],
 ) -> dict[type[msgspec.Struct], CarryOut]:
     """The frame's own commands, by type, and what carries each out; see `Eraser`, `Archiver`."""
     archiver = Archiver(
@@ -40,7 +41,7 @@ def own_commands(
         segments,
         folder,
         finished=finished,
-        candidates=Candidates(log, view, finished),
+        candidates=Candidates(log, view, finished, folded),
         forget=snapshots.forget,
         told=archived,
         remembered=remembered,

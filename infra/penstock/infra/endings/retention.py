@@ -6,7 +6,7 @@ Every instance asks for it, by commands that are the same for all of them; one c
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -73,22 +73,31 @@ class Retention:
 
 
 class Candidates(Generic[S]):
-    """The aggregates that may be old enough, as the view tells; the log has the last word."""
+    """The aggregates that may be old enough, as the view tells; the log has the last word.
+
+    `folded` waits until the view has all that the log holds.
+    """
 
     def __init__(
         self,
         event_log: JetStreamEventLog,
         view: LiveView[S],
         finished: Callable[[S], str | None],
+        folded: Callable[[], Awaitable[None]],
     ) -> None:
         self._log = event_log
         self._view = view
         self._finished = finished
+        self._folded = folded
 
     async def __call__(self, before: dict[str, datetime]) -> AsyncIterator[str]:
-        """The ids of finished aggregates whose last event is older than the latest of `before`."""
+        """The ids of finished aggregates whose last event is older than the latest of `before`.
+
+        Raises Timeout: the view is far behind, and would leave some out.
+        """
         if not before:
             return
+        await self._folded()
         end = await self._log.sequence_at(max(before.values()))
         after = ""
         while True:

@@ -39,6 +39,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 P = ParamSpec("P")
 SOON = 0.5  # seconds that an answer waits for what is to be folded
+END = 30.0  # seconds that whoever needs all of the log waits for it to be folded
 RETRY = 1.0  # seconds until folding is tried again after the disk or the bus failed
 # What SQLite says about what it was given; all else that it says is about the disk.
 EVENTS_FAULT = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
@@ -117,6 +118,12 @@ class Projector(Generic[S]):
         finally:
             if entry in self._progress:
                 self._progress.remove(entry)
+
+    async def reach_end(self) -> None:
+        """Wait until the view has folded all that its log holds now: for those who act on whatever
+        they find there, so that nothing is missed. Raises Timeout or Unavailable.
+        """
+        await self.reached(await self._log.last_sequence(), END)
 
     async def fold_what_came(self) -> None:
         """Let nothing gather that is here already: somebody is about to be answered."""
