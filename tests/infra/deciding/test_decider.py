@@ -21,7 +21,7 @@ from penstock.contracts.progress import (
 from penstock.infra.bus import Bus
 from penstock.infra.deciding.decider import Aggregate, Decider
 from penstock.infra.deciding.decisions import Decisions
-from penstock.infra.event_log import JetStreamEventLog
+from penstock.infra.event_log import JetStreamEventLog, Loaded
 from penstock.infra.streams import event_stream
 from penstock.progress.domain import decide, evolve
 
@@ -67,6 +67,53 @@ class Effects:
             self.failures -= 1
             raise Unavailable("lost between the append and its effect")
         self.seen.append((command.id, aggregate.sequence))
+
+
+class LaggingLog(JetStreamEventLog):
+    """Reads as from replicas of which some are behind: `ends` are where they end, one a reading."""
+
+    ends: list[int | None] = []
+
+    async def load(self, id: str, *, after: int = 0) -> Loaded:
+        loaded = await super().load(id, after=after)
+        end = self.ends.pop(0) if self.ends else None
+        if end is None:
+            return loaded
+        seen = tuple(record for record in loaded.events if record.sequence <= end)
+        return Loaded(seen, seen[-1].sequence if seen else after)
+
+
+async def test_what_a_lagging_replica_does_not_have_yet_is_not_taken_for_archived(
+    log: JetStreamEventLog,
+) -> None:
+    lagging = LaggingLog(log.bus, "progress")
+    decider = a_decider(lagging)
+    created = await decider.handle(create())
+    updated = await decider.handle(update(10, "c-10"))
+    lagging.ends = [created.sequence]
+    with pytest.raises(Unavailable):
+        await decider.handle(update(10, "c-10"))
+    assert await decider.handle(update(10, "c-10")) == updated
+    await lagging.close()
+
+
+async def test_what_another_instance_stored_meanwhile_is_acted_on_once_it_can_be_read(
+    log: JetStreamEventLog,
+) -> None:
+    quicker = a_decider(log)
+
+    async def be_slow(data: object, load: object, command: Envelope) -> None:
+        await quicker.handle(command)
+
+    lagging, effects = LaggingLog(log.bus, "progress"), Effects(failures=0)
+    slower = a_decider(lagging, effect=effects, look_up=be_slow)
+    lagging.ends = [None, 0]  # what came behind the head; what there is now
+    with pytest.raises(Unavailable):
+        await slower.handle(create())
+    assert (lagging.ends, effects.seen) == ([], [])
+    outcome = await slower.handle(create())
+    assert effects.seen == [("c-create", outcome.sequence)]
+    await lagging.close()
 
 
 async def test_an_effect_that_a_crash_left_out_is_made_up_for(log: JetStreamEventLog) -> None:

@@ -166,7 +166,9 @@ class Decider(Generic[S]):
         )
         if appended.again:
             self._aggregates.forget(command.subject)
-            return await self._again(command, await self._aggregates.load(command.subject))
+            now = await self._aggregates.load(command.subject)
+            _reached(now.sequence, appended.sequence, command)
+            return await self._again(command, now)
         records = [Recorded(appended.sequence, event) for event in events]
         aggregate = self._aggregates.fold(aggregate, records)
         self._aggregates.remember(aggregate)
@@ -175,7 +177,9 @@ class Decider(Generic[S]):
 
     async def _again(self, command: Envelope, now: Aggregate[S]) -> Outcome:
         """The answer to a command that shaped the aggregate before."""
-        events = (await self._aggregates.whole(command.subject)).events
+        loaded = await self._aggregates.whole(command.subject)
+        _reached(loaded.sequence, now.sequence, command)
+        events = loaded.events
         causes = [record.event.causationid for record in events]
         if command.id not in causes:
             raise archived(now)
@@ -206,6 +210,14 @@ class Decider(Generic[S]):
             )
             for position, data in enumerate(decided, 1)
         ]
+
+
+def _reached(sequence: int, known: int, command: Envelope) -> None:
+    """Raise Unavailable if what was read ends before what is known to be stored."""
+    if sequence < known:
+        raise Unavailable(
+            f"What is stored of {command.subject!r} cannot be read yet: a replica is behind."
+        )
 
 
 def erased(aggregate: Aggregate[S]) -> Erased:
