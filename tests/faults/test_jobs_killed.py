@@ -64,6 +64,7 @@ class Trial:
         self.stories = Stories()
         self.clients = Clients(ps, asked, min(MOST, len(asked) / SHORT))
         self.settled = 0.0  # seconds from the last kill to the last end
+        self._stood = (-1, -1)  # how far it was at the last kill
         self._system = system
         self._bus = ps.session.bus
         self._log = JetStreamEventLog(self._bus, "jobs")
@@ -75,9 +76,21 @@ class Trial:
             enqueueing = tasks.create_task(self.clients.run())
             while not (enqueueing.done() and self._mostly_done()):
                 await asyncio.sleep(EVERY)
-                await self._kill()
+                self._system.check()
                 await self.read()
+                if self._moved():
+                    await self._kill()
         await self._wait_for_the_rest()
+
+    def _moved(self) -> bool:
+        """Whether something came of the time since the last kill.
+
+        On a busy machine programs may take longer to start than it takes to kill them all.
+        """
+        stands = (self.clients.known, self.stories.events)
+        moved = stands != self._stood
+        self._stood = stands
+        return moved
 
     async def read(self) -> None:
         """Read what the log has more, if the server is there."""
@@ -94,7 +107,6 @@ class Trial:
             self.stories.add(record)
 
     async def _kill(self) -> None:
-        self._system.check()
         await self._system.kill(self._chance.choice(self._system.victims))
         # At a third and at two thirds of the jobs.
         if self.clients.known * 3 > len(self.asked) * (self._system.killed([NATS]) + 1):

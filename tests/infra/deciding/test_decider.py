@@ -72,7 +72,9 @@ class Effects:
 class LaggingLog(JetStreamEventLog):
     """Reads as from replicas of which some are behind: `ends` are where they end, one a reading."""
 
-    ends: list[int | None] = []
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, "progress")
+        self.ends: list[int | None] = []
 
     async def load(self, id: str, *, after: int = 0) -> Loaded:
         loaded = await super().load(id, after=after)
@@ -86,7 +88,7 @@ class LaggingLog(JetStreamEventLog):
 async def test_what_a_lagging_replica_does_not_have_yet_is_not_taken_for_archived(
     log: JetStreamEventLog,
 ) -> None:
-    lagging = LaggingLog(log.bus, "progress")
+    lagging = LaggingLog(log.bus)
     decider = a_decider(lagging)
     created = await decider.handle(create())
     updated = await decider.handle(update(10, "c-10"))
@@ -105,7 +107,7 @@ async def test_what_another_instance_stored_meanwhile_is_acted_on_once_it_can_be
     async def be_slow(data: object, load: object, command: Envelope) -> None:
         await quicker.handle(command)
 
-    lagging, effects = LaggingLog(log.bus, "progress"), Effects(failures=0)
+    lagging, effects = LaggingLog(log.bus), Effects(failures=0)
     slower = a_decider(lagging, effect=effects, look_up=be_slow)
     lagging.ends = [None, 0]  # what came behind the head; what there is now
     with pytest.raises(Unavailable):
