@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from penstock.cli.builders import builders
-from penstock.client import Penstock
+from penstock.client import Document, Penstock, SearchDocument
 from penstock.contracts.answers import Answer
 from penstock.contracts.errors import Problem
 from penstock.infra.host import Host
@@ -47,7 +48,8 @@ class Asker:
         parameters = self._parameters(service, endpoint) | asked
         path = endpoint.path.format(**parameters)
         sent = {name: v for name, v in parameters.items() if f"{{{name}}}" not in endpoint.path}
-        how: dict[str, Any] = {"json": sent} if endpoint.method == "POST" else {"params": sent}
+        plain = {name: str(v).lower() if v is True else v for name, v in sent.items()}
+        how: dict[str, Any] = {"json": sent} if endpoint.method == "POST" else {"params": plain}
         async with self._http.request(endpoint.method, path, **how) as response:
             body = await response.read()
             header = int(response.headers["Penstock-Sequence"])
@@ -112,6 +114,16 @@ async def ends(system: Host) -> dict[str, int]:
     return {service.name: service.projector.sequence for service in system.services}
 
 
+async def one_of_each(ps: Penstock) -> None:
+    """Write something to every service, and read nothing."""
+    await ps.progress.create("p-2")
+    await ps.notifications.send("u", {"title": "2"})
+    await ps.jobs.enqueue("wait")
+    await ps.exports.put("talk", "t-2", Document(title="2", segments=()))
+    await ps.cache.invalidate(["user"])
+    await ps.search.index(SearchDocument(id="s-2", content="fox"))
+
+
 async def test_every_answer_reflects_at_least_what_was_asked_for_and_says_so(
     system: Host, asker: Asker
 ) -> None:
@@ -143,6 +155,26 @@ async def test_all_wait_for_a_sequence_and_are_answered_once_it_is_there(
     _, pending = await asyncio.wait(asked, timeout=0.2)
     assert len(pending) == len(asked)
     await mixed(ps, "2")
+    answered = await asyncio.gather(*asked)
+    for (service, endpoint), answers in zip(endpoints(system), answered, strict=True):
+        for answer in answers:
+            assert answer.problem is None, (service, endpoint.name, answer)
+            assert answer.sequence > end[service], (service, endpoint.name)
+
+
+async def test_all_wait_for_the_end_of_the_log_if_they_are_to_answer_from_there(
+    system: Host, asker: Asker, ps: Penstock
+) -> None:
+    end = await ends(system)
+    async with AsyncExitStack() as behind:
+        for one in system.services:
+            await behind.enter_async_context(one.projector.paused())
+        await one_of_each(ps)
+        asked = [
+            asyncio.create_task(asker.ask(service, endpoint, newest=True, wait=30))
+            for service, endpoint in endpoints(system)
+        ]
+        await asyncio.wait(asked, timeout=0.5)
     answered = await asyncio.gather(*asked)
     for (service, endpoint), answers in zip(endpoints(system), answered, strict=True):
         for answer in answers:

@@ -9,6 +9,7 @@ import pytest
 from penstock.client import Penstock
 from penstock.contracts.errors import Refused
 from penstock.contracts.jobs import FailJob, JobError, Origin
+from penstock.infra.host import Host
 
 
 async def fail(ps: Penstock, id: str, error: str, queue: str = "default") -> None:
@@ -46,6 +47,20 @@ async def test_all_of_one_error_are_redriven_and_the_others_stay_dead(ps: Pensto
     assert (job.state, job.attempt, job.error, len(job.errors)) == ("pending", 0, None, 1)
     assert (await ps.jobs.redrive_all(error="ValueError")).done == 0
     assert (await ps.jobs.redrive("k")).state == "pending"
+
+
+async def test_all_are_redriven_also_those_that_the_view_does_not_know_yet(
+    ps: Penstock, system: Host, nats_url: str, prefix: str
+) -> None:
+    [jobs] = system.services
+    await fail(ps, "known", "ValueError")
+    await jobs.projector.reach_end()
+    async with Penstock(nats_url, prefix=prefix) as other:
+        async with jobs.projector.paused():
+            await fail(ps, "unknown", "ValueError")
+            redriving = asyncio.create_task(other.jobs.redrive_all())
+            await asyncio.wait((redriving,), timeout=0.5)
+        assert (await redriving).done == 2
 
 
 async def test_a_discarded_job_stays_failed_and_is_no_longer_dead(ps: Penstock) -> None:

@@ -109,7 +109,7 @@ class _Tally:
 
 
 async def _pages(session: Session, question: ListDead, tally: _Tally) -> AsyncIterator[list[JobAt]]:
-    first = question = msgspec.structs.replace(question, limit=MOST)
+    first = question = msgspec.structs.replace(question, limit=MOST, newest=True)
     while True:
         try:
             page = await _page(session, "dead-at", question, list[JobAt])
@@ -121,7 +121,7 @@ async def _pages(session: Session, question: ListDead, tally: _Tally) -> AsyncIt
             yield page
         if len(page) < MOST:
             return
-        question = msgspec.structs.replace(question, before=page[-1].id)
+        question = msgspec.structs.replace(question, newest=False, before=page[-1].id)
 
 
 async def _page(session: Session, name: str, question: ListDead, returns: type[T]) -> T:

@@ -56,10 +56,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every query may ask beside its own parameters.
 
     `min_seq`: answer only once the view has folded this sequence (read your own writes).
-    `wait`: seconds to wait for that, or for news after `after`; at most 30.
+    `newest`: answer only once it has folded all that the log holds when the question comes; for
+    those who act on everything that is found.
+    `wait`: seconds to wait for these, or for news after `after`; at most 30.
     """
 
     min_seq: int = 0
+    newest: bool = False
     wait: float = 5.0
 
 

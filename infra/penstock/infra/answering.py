@@ -99,13 +99,19 @@ class Answering(Generic[S]):
         What the block raises tells it as well: not to be found is an answer too.
         """
         await self._projector.fold_what_came()
-        await self._projector.reached(params.min_seq, min(params.wait, LONGEST_WAIT))
+        asked = await self._sequence(params)
+        await self._projector.reached(asked, min(params.wait, LONGEST_WAIT))
         sequence = self._projector.sequence
         try:
             yield sequence
         except PenstockError as error:
             error.fields.setdefault("sequence", sequence)
             raise
+
+    async def _sequence(self, params: Question) -> int:
+        """The least that an answer has to reflect."""
+        end = await self._log.last_sequence() if params.newest else 0
+        return max(params.min_seq, end)
 
     async def _get(self, params: ById) -> Answer:
         async with self._reached(params):

@@ -20,10 +20,11 @@ from penstock.infra.bus import Bus, Stored, StreamError
 from penstock.infra.commit import Commit, SingleCommit
 from penstock.infra.follower import Follower
 from penstock.infra.group_commit import GroupCommit
-from penstock.infra.storing import REPLY, read
+from penstock.infra.storing import REPLY, despite_elections, read
 
 Durability = Literal["fsync", "os"]
 WRONG_LAST_SEQUENCE = (10071, 10164)  # one server, and replicated
+NO_MESSAGE = 10037
 READ_BATCH = 500
 # The server closes the connection of a reader for whom 64 MiB wait; it would go up to that.
 READ_BYTES = 16 * 1024 * 1024
@@ -235,7 +236,23 @@ class JetStreamEventLog:
 
     async def last_sequence(self) -> int:
         """The sequence of the last event in the log (0: it is empty)."""
-        return await self._last(self.bus.subjects.events(self.service))
+        return await self.leaders({"last_by_subj": self.bus.subjects.events(self.service)})
+
+    async def leaders(self, request: dict[str, Any]) -> int:
+        """The sequence of the message that the stream's leader gives for a request such as
+        `{"seq": n, "next_by_subj": s}` (0: there is none). Other replicas may not have it yet.
+        """
+
+        async def attempt(left: float) -> Any:
+            return await self.bus.api(f"STREAM.MSG.GET.{self.stream}", request, timeout=left)
+
+        try:
+            found = await despite_elections(self.bus, self.stream, attempt, self.bus.timeout)
+        except StreamError as error:
+            if error.err_code != NO_MESSAGE:
+                raise
+            return 0
+        return int(found["message"]["seq"])
 
     async def erase(self, id: str, tombstone: Envelope) -> None:
         """See `EventLog.erase`."""

@@ -15,7 +15,7 @@ from penstock.contracts.exports import HISTORY, ExportState, ListExports
 from penstock.contracts.lifecycle import ERASE
 from penstock.contracts.subjects import SERVICES
 from penstock.infra.bus import Bus
-from penstock.infra.sender import Cause, Sender
+from penstock.infra.sender import LONGEST_WAIT, Cause, Sender
 from penstock.infra.settings import Settings
 
 TIMEOUT = 60.0  # seconds that one service may take
@@ -100,10 +100,13 @@ async def _send(sender: Sender, service: str, id: str, reason: str, flow: str) -
 
 
 async def _exported(sender: Sender, history: str) -> list[str]:
-    """The exports that were made of a history."""
-    question = ListExports(kind=HISTORY, document=history, limit=1000)
+    """The exports that were made of a history; says so if nobody can tell."""
+    question = ListExports(
+        kind=HISTORY, document=history, limit=1000, newest=True, wait=LONGEST_WAIT
+    )
     try:
         found, _ = await sender.ask("exports", "list", question, list[ExportState])
-    except Unavailable:
+    except Unavailable as error:
+        print(f"exports: may have exports of its history; run it again: {error}", file=sys.stderr)
         return []
     return [export.id for export in found]

@@ -27,8 +27,6 @@ from penstock.infra.objects import Objects
 from penstock.infra.sender import Cause, Sender
 from penstock.infra.service import Service
 
-VIEW = 20.0  # seconds that the view may take to know of everything made of a document
-
 
 class Removal:
     """Removes what the object store and other aggregates hold."""
@@ -39,9 +37,10 @@ class Removal:
         self._sender = Sender(service.bus)
 
     async def remove(self, command: Envelope, events: Sequence[Recorded]) -> None:
-        """See `Eraser`."""
+        """See `Eraser`. Raises Timeout while the view does not know of everything."""
+        await self._service.projector.reach_end()
         if command.subject.startswith(DOCUMENT):
-            await self._exports(command, events[-1].sequence)
+            await self._exports(command)
         for event in (unwrap(record.event) for record in events):
             match event:
                 case DocumentPut(content=content):
@@ -51,9 +50,8 @@ class Removal:
                 case ExportCompleted(file=file):
                     await self._objects.remove(file.object)
 
-    async def _exports(self, command: Envelope, sequence: int) -> None:
+    async def _exports(self, command: Envelope) -> None:
         """Have every export of the document erased, soon."""
-        await self._service.projector.reached(sequence, VIEW)
         kind, document = document_named(command.subject)
         erase: Erase = unwrap(command)
         _, ids = await self._service.model.read(exports_of, kind, document)

@@ -13,14 +13,12 @@ from penstock.infra.control import Step
 from penstock.infra.deciding.decider import Evolve
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.follower import Followed
-from penstock.infra.replies import StreamError
 from penstock.infra.views.projector import Projector
 from penstock.infra.views.read_model import ReadModel
 
 S = TypeVar("S")
 NEAR = 1_000  # stream sequences; so few are folded at once
 SILENCE = 0.25  # seconds without an event, after which the stream's leader is asked for more
-NO_MESSAGE = 10037
 
 
 class Refold(Generic[S]):
@@ -88,13 +86,7 @@ class Refold(Generic[S]):
             "seq": self.sequence + 1,
             "next_by_subj": self.log.bus.subjects.events(self.log.service),
         }
-        try:
-            found = await self.log.bus.api(f"STREAM.MSG.GET.{self.log.stream}", request)
-        except StreamError as error:
-            if error.err_code == NO_MESSAGE:
-                return False
-            raise
-        return bool(found["message"]["seq"] <= end)
+        return 0 < await self.log.leaders(request) <= end
 
     async def _fold(self, batch: list[Followed]) -> None:
         folded = await self._projector.fold(batch)
