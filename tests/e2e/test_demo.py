@@ -25,7 +25,8 @@ def test_text_and_subtitles_are_parsed_indexed_exported_and_explained(
     assert result.returncode == 0, result.stdout + result.stderr
     out = result.stdout
     for path in files:
-        assert re.search(rf"{path.name}: parse \d+ %", out), out
+        # which stages are seen is by chance: those that pass quickly are skipped
+        assert re.search(rf"{path.name}: (parse|index|export) \d+ %", out), out
         assert f"{path.name}: completed 100 %" in out
         assert f"notification: {path.name} is ready" in out
     best = out.split("Search for 'harvest rain'\n")[1].splitlines()[0]

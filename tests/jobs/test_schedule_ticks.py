@@ -80,7 +80,7 @@ def test_where_clocks_change_nothing_is_left_out_or_done_twice(
     st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]),
     st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_begun_anew_at_any_moment_the_ticks_are_the_same(
     cron: str, zone: str, begin: datetime
 ) -> None:

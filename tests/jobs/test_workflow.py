@@ -257,7 +257,7 @@ def graphs(draw: st.DrawFn) -> list[Step]:
     return draw(st.permutations(steps))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graphs(), st.sampled_from(["stop", "continue"]), st.data())
 def test_every_step_runs_after_all_it_depends_on_ends_and_never_runs_twice(
     steps: list[Step], policy: str, data: st.DataObject

@@ -121,7 +121,7 @@ def test_a_rollback_takes_back_what_a_search_had_seen(
 def test_whatever_happens_a_kept_searcher_answers_like_a_new_one(
     embedder: WordLlamaEmbedder,
 ) -> None:
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(st.lists(OPERATIONS, max_size=25))
     def check(operations: Sequence[tuple[str, str | None, str | None]]) -> None:
         connection = apsw.Connection(":memory:")

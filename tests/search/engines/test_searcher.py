@@ -21,7 +21,9 @@ Found = Callable[..., list[str]]
 Search = Callable[..., Hits]
 
 ANY_TEXT = st.text() | st.text(alphabet="\"'-*:^(){}+~ ANDORNOTNEARab\0\n“”\\", max_size=40)
-SAME_FIXTURE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+SAME_FIXTURE = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @pytest.fixture
@@ -126,7 +128,6 @@ def test_no_text_makes_a_search_fail(searcher: SqliteSearcher) -> None:
 def test_a_document_is_found_by_its_own_words(embedder: WordLlamaEmbedder) -> None:
     tokenizer = Tokenizer()
 
-    @settings(deadline=None)
     @given(ANY_TEXT.filter(tokenizer.words), ANY_TEXT)
     def check(content: str, other: str) -> None:
         index = _in_memory(embedder)
