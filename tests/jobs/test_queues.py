@@ -27,6 +27,7 @@ from penstock.contracts.queues import (
     QueueWeighed,
     ResumeQueue,
     SetWeight,
+    queue_id,
 )
 from penstock.infra.deciding.decider import Context
 from penstock.infra.event_log import JetStreamEventLog
@@ -205,6 +206,14 @@ async def test_a_purge_cancels_what_waits_and_leaves_what_runs(
     await ps.jobs.result(later.id, timeout=10)
     await ps.jobs.cancel(other.id)
     await nothing_left(ps)
+
+
+async def test_what_is_read_after_a_purge_reflects_every_cancellation(ps: Penstock) -> None:
+    jobs = [await ps.jobs.enqueue("note", queue="media") for _ in range(3)]
+    outcome = await ps.session.command(PurgeQueue(), id=queue_id("media"))
+    ends = [(await ps.jobs.history(job.id))[-1] for job in jobs]
+    assert {end.type for end in ends} == {"penstock.jobs.cancelled.v1"}
+    assert outcome.sequence == max(end.sequence for end in ends)
 
 
 async def test_a_purge_lets_nobody_in_where_the_purged_ones_had_places(ps: Penstock) -> None:

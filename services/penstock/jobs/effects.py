@@ -12,7 +12,7 @@ from penstock.contracts.envelope import Envelope
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.jobs.domain import State
 
-Effect = Callable[[Aggregate[Any], Envelope], Awaitable[None]]
+Effect = Callable[[Aggregate[Any], Envelope], Awaitable[int | None]]
 
 
 def in_turn(*effects: Effect) -> Effect:
@@ -31,7 +31,7 @@ class Effects:
     def __init__(self, by_state: Mapping[type, Effect]) -> None:
         self._by_state = by_state
 
-    async def __call__(self, aggregate: Aggregate[State], command: Envelope) -> None:
+    async def __call__(self, aggregate: Aggregate[State], command: Envelope) -> int | None:
         """Do what the aggregate's present state asks for; see `Decider`."""
-        if effect := self._by_state.get(type(aggregate.state)):
-            await effect(aggregate, command)
+        effect = self._by_state.get(type(aggregate.state))
+        return await effect(aggregate, command) if effect else None

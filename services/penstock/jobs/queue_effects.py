@@ -6,7 +6,6 @@ Every step may be done again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -56,16 +55,17 @@ class QueueEffects:
         self._folded = folded
         self._states = states
 
-    async def effect(self, queue: Aggregate[QueueState], command: Envelope) -> None:
+    async def effect(self, queue: Aggregate[QueueState], command: Envelope) -> int:
         """Do what the queue's present state and `command` ask for; see `Decider`."""
         state = queue.state
         if state is None:
-            return
+            return 0
         self._states.know(queue.sequence, state)
         await self._set_lanes(state)
         if isinstance(unwrap(command), PurgeQueue) and state.purged:
             await self._folded(queue.sequence, FOLDED)
-            await self._purge(state, state.purged, command)
+            return await self._purge(state, state.purged, command)
+        return 0
 
     async def look(self) -> None:
         """Learn what other instances were told, and pause what was made anew meanwhile."""
@@ -97,23 +97,24 @@ class QueueEffects:
 
     # -- purging -----------------------------------------------------------------------------
 
-    async def _purge(self, state: QueueState, until: datetime, command: Envelope) -> None:
-        """Cancel what waited `until` then, a page after the other.
+    async def _purge(self, state: QueueState, until: datetime, command: Envelope) -> int:
+        """Cancel what waited `until` then, a page after the other; the sequence of the last event.
 
         The newest first: who waits at a gate goes before those who went through, and nobody is let
         in only to be cancelled next.
         """
-        place = LAST
+        place, last = LAST, 0
         while True:
             _, page = await self._model().read(queue_view.waiting, state.name, until, place)
             if not page:
-                return
+                return last
             for n in range(0, len(page), AT_ONCE):
                 some = page[n : n + AT_ONCE]
-                await asyncio.gather(*(self._cancel(id, state.name, command) for _, id in some))
+                cancelled = (self._cancel(id, state.name, command) for _, id in some)
+                last = max(last, *await asyncio.gather(*cancelled))
             place = page[-1]
 
-    async def _cancel(self, job: str, queue: str, command: Envelope) -> None:
+    async def _cancel(self, job: str, queue: str, command: Envelope) -> int:
         asked = wrap(
             CancelJob(reason=f"the queue {queue!r} was purged", waiting=True),
             id=f"{command.id}:{job}:cancel",
@@ -124,5 +125,7 @@ class QueueEffects:
             actor=command.actor,
             traceparent=command.traceparent,
         )
-        with contextlib.suppress(NotFound, Archived, Erased):
-            await self._handle(asked)
+        try:
+            return (await self._handle(asked)).sequence
+        except (NotFound, Archived, Erased):
+            return 0

@@ -53,7 +53,7 @@ class Context(msgspec.Struct, frozen=True):
 
 
 Decide = Callable[[S | None, msgspec.Struct, Context], Sequence[msgspec.Struct]]
-Effect = Callable[[Aggregate[S], Envelope], Awaitable[None]]
+Effect = Callable[[Aggregate[S], Envelope], Awaitable[int | None]]
 Load = Callable[[str], Awaitable[Aggregate[S]]]
 LookUp = Callable[[msgspec.Struct, Load[S], Envelope], Awaitable[Any]]
 CarryOut = Callable[[Envelope, Any], Awaitable[Outcome]]
@@ -63,7 +63,8 @@ class Decider(Generic[S]):
     """The write side of one service.
 
     `effect` runs after the events are stored and before the command is acknowledged, also when a
-    command is seen again: it must be idempotent, and finishes what a crash left undone.
+    command is seen again: it must be idempotent, and finishes what a crash left undone. It may give
+    the sequence of the last event of others that it caused, so that the outcome reflects it too.
     `look_up` gets the `facts` that a command needs from beyond its aggregate, before it is decided:
     from its data and its envelope. It may run several times for one command. `own` carries out the
     frame's own commands, by type.
@@ -152,8 +153,7 @@ class Decider(Generic[S]):
             raise
         if decided:
             return await self._store(aggregate, decided, command)
-        await self._act(aggregate, command)
-        outcome = _outcome(aggregate, command)
+        outcome = _outcome(aggregate, command, await self._act(aggregate, command))
         await self._decisions.record(command, outcome, expected=aggregate.sequence)
         return outcome
 
@@ -172,8 +172,7 @@ class Decider(Generic[S]):
         records = [Recorded(appended.sequence, event) for event in events]
         aggregate = self._aggregates.fold(aggregate, records)
         self._aggregates.remember(aggregate)
-        await self._act(aggregate, command)
-        return _outcome(aggregate, command)
+        return _outcome(aggregate, command, await self._act(aggregate, command))
 
     async def _again(self, command: Envelope, now: Aggregate[S]) -> Outcome:
         """The answer to a command that shaped the aggregate before."""
@@ -185,12 +184,11 @@ class Decider(Generic[S]):
             raise archived(now)
         last = len(causes) - causes[::-1].index(command.id)
         then = self._aggregates.fold(Aggregate(command.subject), events[:last])
-        await self._act(now, command)
-        return _outcome(then, command)
+        return _outcome(then, command, await self._act(now, command))
 
-    async def _act(self, aggregate: Aggregate[S], command: Envelope) -> None:
-        if self._effect:
-            await self._effect(aggregate, command)
+    async def _act(self, aggregate: Aggregate[S], command: Envelope) -> int:
+        """Have done what follows; the sequence of the last event of others, 0 for none."""
+        return (await self._effect(aggregate, command) or 0) if self._effect else 0
 
     def _envelopes(
         self, aggregate: Aggregate[S], decided: Sequence[msgspec.Struct], command: Envelope
@@ -237,7 +235,9 @@ def archived(aggregate: Aggregate[S]) -> Archived:
     )
 
 
-def _outcome(aggregate: Aggregate[S], command: Envelope) -> Outcome:
+def _outcome(aggregate: Aggregate[S], command: Envelope, caused: int) -> Outcome:
     return Outcome(
-        id=command.id, sequence=aggregate.sequence, data=msgspec.Raw(_encode(aggregate.state))
+        id=command.id,
+        sequence=max(aggregate.sequence, caused),
+        data=msgspec.Raw(_encode(aggregate.state)),
     )
