@@ -14,6 +14,7 @@ import pytest
 
 from penstock.cli.main import main
 from penstock.client import Worker
+from penstock.infra.host import Host
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build
 from support.command_line import assert_one_clear_line
@@ -23,7 +24,7 @@ Jobs = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
 
 @pytest.fixture
 async def jobs(
-    nats_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system: Host, nats_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Jobs]:
     """Runs `penstock` with some arguments."""
     monkeypatch.setenv("PENSTOCK_NATS_URL", nats_url)
@@ -39,8 +40,13 @@ async def jobs(
         command = arguments if arguments[0] in ("workers", "queues") else ("jobs", *arguments)
         return await asyncio.to_thread(run, *command)
 
-    async with running_system(nats_url, prefix, tmp_path, {"jobs": build}):
-        yield call
+    yield call
+
+
+@pytest.fixture
+async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Host]:
+    async with running_system(nats_url, prefix, tmp_path, {"jobs": build}) as host:
+        yield host
 
 
 def worker_of(nats_url: str, prefix: str) -> Worker:
@@ -54,6 +60,22 @@ def worker_of(nats_url: str, prefix: str) -> Worker:
 
     shared: list[int] = []
     return worker
+
+
+async def test_what_one_command_did_the_next_one_shows_unless_the_view_is_far_behind(
+    jobs: Jobs, system: Host
+) -> None:
+    [service] = system.services
+    async with service.projector.paused():
+        await jobs("enqueue", "sum", "--id", "s1")
+        shown = asyncio.ensure_future(jobs("show", "s1"))
+        await asyncio.wait((shown,), timeout=0.5)
+    assert "sum" in (await shown).stdout
+    async with service.projector.paused() as sequence:
+        await jobs("enqueue", "sum", "--id", "s2")
+        behind = await jobs("list")
+    assert "s1" in behind.stdout and "s2" not in behind.stdout
+    assert behind.stderr == f"penstock: jobs is behind, as of event {sequence}\n"
 
 
 async def test_jobs_are_enqueued_listed_shown_and_cancelled(jobs: Jobs) -> None:

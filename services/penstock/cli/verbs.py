@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from penstock.cli.connecting import TIMEOUT, connected
+from penstock.cli.newest import NewestSession
 from penstock.client.jobs import Jobs
 from penstock.client.session import Session
 from penstock.contracts.errors import InvalidMessage
@@ -37,7 +38,7 @@ def running(verb: Verb) -> Callable[[argparse.Namespace, Settings], int]:
 
     async def connect_and_run(options: argparse.Namespace, settings: Settings) -> int:
         async with connected(settings) as bus:
-            session = Session(bus, actor=getpass.getuser(), timeout=TIMEOUT)
+            session = NewestSession(bus, actor=getpass.getuser(), timeout=TIMEOUT)
             return await verb(options, session) or 0
 
     return lambda options, settings: asyncio.run(connect_and_run(options, settings))
