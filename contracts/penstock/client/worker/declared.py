@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from penstock.client.session import Session, state_of
+from penstock.contracts.answers import ById
 from penstock.contracts.errors import NotFound, Timeout, Unavailable
 from penstock.contracts.jobs import SERVICE
 from penstock.contracts.schedules import PutSchedule, ScheduleState, schedule_id
@@ -67,7 +68,8 @@ async def _put(session: Session, declared: Declared, wait: float) -> None:
 
 async def _present(session: Session, name: str) -> ScheduleState | None:
     try:
-        state = await session.get(SERVICE, schedule_id(name), ScheduleState, at=None)
+        question = ById(id=schedule_id(name), newest=True)  # another session may just have put it
+        state, _ = await session.ask(SERVICE, "get", question, ScheduleState)
     except (NotFound, Unavailable):
         return None
     return None if state.deleted else state
