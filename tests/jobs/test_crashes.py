@@ -15,6 +15,7 @@ from penstock.client import Penstock, Worker
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build
+from support.waiting import up_to_date
 from support.workers import Spawn, event_names
 
 LEASE = 1.0  # seconds, in worker_program.py
@@ -107,6 +108,7 @@ async def test_a_drained_worker_hands_back_what_does_not_end_and_no_attempt_is_s
     first.send(signal.SIGTERM)
     assert await asyncio.to_thread(first.wait) == 0
     assert await event_names(ps, job.id) == ["queued", "started", "released"]
+    await up_to_date(ps)
     assert (await ps.jobs.get(job.id)).state == "pending"
     second = spawn()
     await said(tmp_path, f"begun 1 by {second.name}")
@@ -123,6 +125,7 @@ async def test_a_signal_to_the_whole_group_hands_back_what_runs_in_a_process_and
     worker.send_to_group(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait) == 0
     assert "told to end in" in (tmp_path / "said").read_text()
+    await up_to_date(ps)
     state = await ps.jobs.get(job.id)
     assert (state.state, state.attempt, state.crashes) == ("pending", 0, 0)
     assert await event_names(ps, job.id) == ["queued", "started", "released"]
@@ -154,6 +157,7 @@ async def test_a_second_signal_cuts_the_grace_short(
         await asyncio.to_thread(worker.wait, 1)
     worker.send(signal.SIGINT)
     assert await asyncio.to_thread(worker.wait) == 0
+    await up_to_date(ps)
     assert (await ps.jobs.get(job.id)).state == "pending"
 
 

@@ -13,6 +13,7 @@ from penstock.client.worker.declared import put_all
 from penstock.contracts.errors import InvalidMessage
 from penstock.infra.testing import running_system
 from penstock.jobs.service import build
+from support.waiting import up_to_date
 from support.workers import NewWorker
 
 
@@ -38,6 +39,7 @@ async def test_workers_that_declare_the_same_schedule_make_one(
     ps: Penstock, new_worker: NewWorker
 ) -> None:
     async with reporting(new_worker), reporting(new_worker):
+        await up_to_date(ps)
         state = await ps.schedules.get("report")
     assert (state.job.name, state.job.payload) == ("report", {"of": "day"})
     assert (state.timing.cron, state.timing.timezone) == ("0 2 * * *", "Europe/Berlin")
@@ -53,6 +55,7 @@ async def test_another_declaration_changes_the_schedule_and_says_so(
         assert "declared otherwise" not in caplog.text
     with caplog.at_level(logging.WARNING):
         async with reporting(new_worker, "0 3 * * *"):
+            await up_to_date(ps)
             state = await ps.schedules.get("report")
     assert "schedule 'report' is declared otherwise" in caplog.text
     assert (state.timing.cron, state.paused, await puts(ps, "report")) == ("0 3 * * *", True, 2)
@@ -76,6 +79,7 @@ async def test_a_schedule_that_is_declared_no_longer_stays_until_it_is_deleted(
     async with reporting(new_worker):
         pass
     async with new_worker():
+        await up_to_date(ps)
         assert not (await ps.schedules.get("report")).deleted
 
 

@@ -24,6 +24,7 @@ from penstock.jobs.workflow_effects import WorkflowEffects
 from penstock.jobs.workflow_recovery import StandingStill, WorkflowRecovery
 from penstock.jobs.workflow_results import StepResults
 from penstock.jobs.workflow_telling import Telling
+from support.waiting import up_to_date
 from support.workers import NewWorker, event_names
 
 BUILDERS = {"jobs": build}
@@ -101,6 +102,7 @@ async def test_a_workflow_that_was_never_told_is_found_and_goes_on(
         assert (await ps.workflows.get("w")).under_way("first") == [0, 1]
         looking = standing_still(system)
         await asyncio.gather(looking.look(), looking.look())
+        await up_to_date(ps)
         assert (await ps.workflows.get("w")).runs["first"].state == "completed"
         await looking.look()  # its last job waits: nothing is wrong
         async with doubling(new_worker):

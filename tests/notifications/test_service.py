@@ -98,14 +98,15 @@ async def test_a_notification_is_of_limited_size_and_goes_where_it_can(ps: Penst
 
 
 async def test_tokens_are_not_given_out_over_http(ps: Penstock, host: Host) -> None:
-    await ps.notifications.send("u", {"title": "a"})
+    sent = await ps.notifications.send("u", {"title": "a"})
     async with aiohttp.ClientSession(host.http_url) as http:
         async with http.get("/notifications/token?user=u") as response:
             assert response.status == 404
         async with http.get("/openapi.json") as response:
             paths = (await response.json())["paths"]
         assert not any("token" in path for path in paths)
-        async with http.get("/notifications/inbox/u") as response:
+        asked = {"min_seq": str(sent.sequence)}
+        async with http.get("/notifications/inbox/u", params=asked) as response:
             assert (await response.json())["data"]["unread"] == 1
 
 

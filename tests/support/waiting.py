@@ -10,10 +10,19 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from penstock.client import Penstock
+from penstock.infra.event_log import JetStreamEventLog
+
 SURELY = 60.0  # seconds
 AGAIN = 0.01  # seconds until it is looked at again
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
+
+
+async def up_to_date(ps: Penstock, service: str = "jobs") -> None:
+    """Have what `ps` reads from now on reflect all that is stored: others wrote some of it."""
+    log = JetStreamEventLog(ps.session.bus, service)
+    ps.session.wrote(service, await log.last_sequence())
 
 
 async def until(look: Callable[[], T | Awaitable[T]], *, within: float = SURELY) -> T:
