@@ -66,7 +66,7 @@ async def dead(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 async def listed(count: int, *arguments: str) -> list[dict[str, Any]]:
     """The letters, once there are so many."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             result = await dead("list", "--json", *arguments)
             found = [msgspec.json.decode(line) for line in result.stdout.splitlines()]
@@ -91,7 +91,7 @@ async def test_a_mistaken_command_is_listed_shown_and_redriven_with_its_effect_o
     await ps.progress.create("early")
     result = await dead("redrive", number)
     assert (result.returncode, result.stdout) == (0, "1 redriven, 0 left.\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await ps.progress.get("early")).state != "completed":
             await asyncio.sleep(0.02)
     assert len(await ps.session.history("progress", "early")) == 2

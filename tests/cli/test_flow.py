@@ -70,8 +70,8 @@ async def one_job(ps: Penstock, nats_url: str, prefix: str) -> None:
     async with worker:
         with ps.correlated("flow-7"):
             await ps.jobs.enqueue("track", id="j")
-        await ps.jobs.result("j", timeout=15)
-    async with asyncio.timeout(10):
+        await ps.jobs.result("j", timeout=60)
+    async with asyncio.timeout(60):
         while len(await ps.flow("flow-7")) < 5:  # each view folds in its own time
             await asyncio.sleep(0.02)
 
@@ -133,7 +133,7 @@ async def test_what_a_change_of_the_application_caused_hangs_together(
 ) -> None:
     with ps.correlated("changed"):
         await ps.changes.publish("user", "1", tags=["profile"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(entries := await ps.flow("changed")) < 3:
             await asyncio.sleep(0.02)
     drawn = await command.json("flow", "changed")

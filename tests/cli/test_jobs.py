@@ -139,7 +139,7 @@ async def test_a_dead_job_is_found_rerun_beside_the_old_one_and_redriven(
     enqueue = ("enqueue", "share", '{"among": 0}', "--id", "d1", "--max-attempts", "1")
     async with worker_of(nats_url, prefix):
         await jobs(*enqueue)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "ZeroDivisionError" not in (await jobs("dead", "--count")).stdout:
                 await asyncio.sleep(0.05)
         assert "d1" in (await jobs("dead", "--error", "ZeroDivisionError")).stdout

@@ -15,7 +15,7 @@ from support.command_line import UP, assert_one_clear_line, penstock, penstock_u
 from support.processes import alive, tree
 
 
-def ends(pids: list[int], seconds: float = 15) -> bool:
+def ends(pids: list[int], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while any(alive(pid) for pid in pids):
         if time.monotonic() > deadline:

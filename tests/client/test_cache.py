@@ -109,7 +109,7 @@ async def test_what_has_expired_leaves_the_store_too(ps: Penstock) -> None:
     subject = entry_subject(bus.subjects, "key")
     stream = entry_stream(bus.subjects)
     assert await bus.direct_get(stream, {"last_by_subj": subject})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await bus.direct_get(stream, {"last_by_subj": subject}):
             await asyncio.sleep(0.01)
     source = Source()
@@ -244,7 +244,7 @@ async def test_who_invalidated_does_not_get_a_value_whose_computing_began_before
         await ps.cache.delete("key")
     after = asyncio.create_task(ps.cache.get_or_set("key", new.load_at_once, tags=["user:1"]))
     looked_up = ps.cache.stats().absent
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while ps.cache.stats().absent == looked_up:
             await asyncio.sleep(0)
     assert new.runs == 0  # one run for a key at a time
@@ -261,7 +261,7 @@ async def test_many_callers_share_one_run_and_none_shares_its_value(ps: Penstock
     calls = asyncio.gather(
         *(ps.cache.get_or_set("key", source.load, tags=["t"]) for _ in range(100))
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while ps.cache.stats().absent < 100:  # all have looked, and found nothing
             await asyncio.sleep(0.01)
     source.go_on.set()
@@ -428,7 +428,7 @@ async def test_reads_go_on_without_the_server_and_are_cached_again_with_it(
         assert await ps.cache.get_or_set("key", source.load, tags=["t"]) == "first"
         os.kill(fresh_nats.pid, signal.SIGSTOP)  # it hangs: connected, and silent
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(7):
                 while not ps.cache.stats().unreachable:  # a stopped process stops a little later
                     assert await ps.cache.get_or_set("key", source.load, tags=["t"]) == "first"
                 runs = source.runs
@@ -440,7 +440,7 @@ async def test_reads_go_on_without_the_server_and_are_cached_again_with_it(
             os.kill(fresh_nats.pid, signal.SIGCONT)
         assert source.runs == runs + 8
         assert "the cache is passed over" in caplog.text
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await ps.cache.get("key") is None:
                 await asyncio.sleep(0.05)
 
@@ -462,7 +462,7 @@ async def test_own_changes_are_respected_while_the_service_is_away(
         assert await ps.cache.get("untouched") == "kept"
         assert new.runs == 2
         async with running_system(nats_url, prefix, tmp_path, {"cache": build}):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while ps.cache.stats().hits < 3:
                     await ps.cache.get_or_set("key", new.load_at_once, tags=["user:1"])
 
@@ -478,7 +478,7 @@ async def test_a_run_that_began_before_an_own_change_is_not_shared_though_it_is_
         await old.begun.wait()
         await ps.changes.publish("user", "1")
         after = asyncio.create_task(ps.cache.get_or_set("key", new.load_at_once, tags=["user:1"]))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while ps.cache.stats().absent < 3:
                 await asyncio.sleep(0)
         old.go_on.set()

@@ -158,10 +158,10 @@ async def test_a_watch_of_what_is_erased_ends_with_the_reason(ps: Penstock) -> N
             seen.set()
 
     watching = asyncio.create_task(watch())
-    await asyncio.wait_for(seen.wait(), 10)
+    await asyncio.wait_for(seen.wait(), 60)
     await erase(ps, "progress", ID)
     with pytest.raises(Erased):
-        await asyncio.wait_for(watching, 10)
+        await asyncio.wait_for(watching, 60)
 
 
 async def test_a_view_made_anew_after_an_erasure_is_the_same(

@@ -50,7 +50,7 @@ def stored(ps: Penstock) -> ObjectStore:
 
 async def exported(ps: Penstock, format: str, document: Document = TALK) -> bytes:
     await ps.exports.put("talk", "t", document)
-    state = await ps.exports.export("talk", "t", format, async_mode=False, timeout=20)
+    state = await ps.exports.export("talk", "t", format, async_mode=False, timeout=60)
     return await ps.exports.read(state.id)
 
 
@@ -97,7 +97,7 @@ async def test_an_export_is_of_the_version_that_was_there_when_it_was_asked_for(
     second = await ps.exports.export("talk", "t", "txt", async_mode=False)
     assert second.version == 2
     assert (await ps.exports.read(second.id)).startswith(b"Later")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         states = [state async for state in ps.exports.watch(first.id)]
     assert states[-1].version == 1
     assert (await ps.exports.read(first.id)).startswith(b"A talk")
@@ -139,7 +139,7 @@ async def test_an_export_goes_from_pending_to_completed_and_a_watch_ends_there(
     with ps.correlated("flow-7"):
         state = await ps.exports.export("talk", "t", "srt")
     assert (state.state, state.file) == ("pending", None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         seen = [state.state async for state in ps.exports.watch(state.id)]
     assert seen[-1] == "completed"
     history = await ps.exports.history(state.id)

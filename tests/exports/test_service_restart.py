@@ -115,7 +115,7 @@ async def test_an_export_that_never_ends_is_given_up(
     await append_starts(ps, "e", ATTEMPTS)
     async with running_system(nats_url, prefix, tmp_path, {SERVICE: build}):
         with pytest.raises(ExportFailed, match="begun 10 times and never finished"):
-            await ps.exports.export("talk", "t", "txt", id="e", async_mode=False, timeout=20)
+            await ps.exports.export("talk", "t", "txt", id="e", async_mode=False, timeout=60)
 
 
 async def test_several_instances_share_the_exports(

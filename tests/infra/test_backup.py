@@ -167,7 +167,7 @@ async def test_decisions_are_in_a_backup_and_still_expire_after_it(
     await restored(other, tmp_path / "copy")
     [kept] = await other.direct_get(stream, {"seq": 3})
     assert kept.data == b"so"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await other.direct_get(stream, {"seq": 4}):
             await asyncio.sleep(0.05)
     assert (await other.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"] == 4
@@ -186,7 +186,7 @@ async def test_commands_that_wait_for_their_service_are_carried_out_after_the_re
     async with (
         running_system(fresh_nats.url, prefix, tmp_path / "data", BUILDERS),
         Penstock(fresh_nats.url, prefix=prefix) as ps,
-        asyncio.timeout(10),
+        asyncio.timeout(60),
     ):
         for number in range(5):
             async for _ in ps.progress.watch(f"p{number}"):
@@ -201,12 +201,12 @@ async def test_a_consumer_begins_behind_what_it_had_acknowledged(
     await bus.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
     await publish(bus, 6)
     subscription = await bus.js.pull_subscribe_bind(name, stream)
-    got = await subscription.fetch(5, timeout=5)
+    got = await subscription.fetch(5, timeout=30)
     for msg in (got[0], got[1], got[3]):
         await msg.ack_sync()
     await taken(bus, tmp_path / "copy", verify=False)
     await restored(other, tmp_path / "copy")
-    again = await (await other.js.pull_subscribe_bind(name, stream)).fetch(4, timeout=5)
+    again = await (await other.js.pull_subscribe_bind(name, stream)).fetch(4, timeout=30)
     assert [msg.metadata.sequence.stream for msg in again] == [3, 4, 5, 6]
 
 
@@ -218,7 +218,7 @@ async def test_a_timer_that_was_set_before_the_backup_falls_due_after_the_restor
     await restored(other, tmp_path / "copy")
     [sched] = [copy for copy in manifest.streams if copy.name == bus.subjects.stream("sched")]
     assert sched.state["messages"] == 1
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         request = {"last_by_subj": other.subjects.due("jobs", "j")}
         while not (due := await other.direct_get(sched.name, request)):
             await asyncio.sleep(0.05)

@@ -111,7 +111,7 @@ async def test_a_request_without_an_answer_ends_in_time(bus: Bus) -> None:
         """A responder that says nothing."""
 
     await bus.nc.subscribe(f"{bus.subjects.prefix}.mute", cb=ignore)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(Timeout, match="No answer came in time"):
             await bus.request(f"{bus.subjects.prefix}.mute", timeout=0.1)
 
@@ -157,7 +157,7 @@ async def test_a_lost_connection_fails_at_once_what_the_server_was_to_answer(
     cut_bus: Bus, proxy: Proxy, subject: Callable[[str], str], stream: str
 ) -> None:
     proxy.lose, proxy.cut_then = b'"seq":', True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(ConnectionLost):
             await cut_bus.publish_acked(subject("a"), b"stored all the same", timeout=60)
     [stored] = await cut_bus.direct_get(stream, {"last_by_subj": subject("a")})
@@ -188,7 +188,7 @@ async def test_nothing_hangs_when_the_server_goes_and_does_not_come_back(
     await asyncio.sleep(0)
     await fresh_nats.stop()
     waiting += [asyncio.create_task(bus.api("INFO", timeout=0.2)) for _ in range(100)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         results = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(result, Unavailable | dict) for result in results)
     assert all(isinstance(result, Unavailable) for result in results[-100:])

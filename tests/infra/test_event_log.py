@@ -88,7 +88,7 @@ def bodies(records: Loaded | list[Recorded]) -> list[Envelope]:
 
 async def take(records: AsyncIterator[Recorded], count: int) -> list[Recorded]:
     taken: list[Recorded] = []
-    async with asyncio.timeout(10), aclosing(records) as stream:  # type: ignore[type-var]
+    async with asyncio.timeout(60), aclosing(records) as stream:  # type: ignore[type-var]
         async for record in stream:
             taken.append(record)
             if len(taken) == count:

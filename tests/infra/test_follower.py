@@ -76,20 +76,20 @@ async def test_what_comes_while_following_is_given_as_it_comes(
 ) -> None:
     for number in range(1, 6):
         await put(bus, number, number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert sequences(await take(follower, number)) == [number]
 
 
 async def test_it_begins_behind_the_sequence_it_is_told(bus: Bus) -> None:
     await put(bus, 1, 10)
-    async with following(bus, after=7) as follower, asyncio.timeout(10):
+    async with following(bus, after=7) as follower, asyncio.timeout(60):
         assert sequences(await take(follower, 10)) == [8, 9, 10]
         assert follower.sequence == 10
 
 
 async def test_each_message_tells_how_many_stand_behind_it(bus: Bus) -> None:
     await put(bus, 1, 5)
-    async with following(bus) as follower, asyncio.timeout(10):
+    async with following(bus) as follower, asyncio.timeout(60):
         assert [m.pending for m in await take(follower, 5)] == [4, 3, 2, 1, 0]
 
 
@@ -97,7 +97,7 @@ async def test_only_what_its_subject_matches_comes(bus: Bus) -> None:
     await put(bus, 1, 14)
     stream = bus.subjects.event_stream("progress")
     subject = bus.subjects.event("progress", "id-3")
-    async with Follower(bus, stream, subject) as follower, asyncio.timeout(10):
+    async with Follower(bus, stream, subject) as follower, asyncio.timeout(60):
         assert [int(m.data) for m in await take(follower, 10)] == [3, 10]
 
 

@@ -54,7 +54,7 @@ async def test_it_is_done_again_until_it_succeeds_also_by_the_next_process(
             await begun.wait()
         assert UNSETTLED in await metadata(bus)
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             running_system(nats_url, prefix, tmp_path, with_hook(fails_once)) as host,
         ):
             while calls[-1] != "failed" or not host.problems()["progress"]:

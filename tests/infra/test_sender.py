@@ -95,6 +95,6 @@ async def test_a_service_that_is_connecting_again_just_now_is_asked_once_more(bu
 
 
 async def test_a_service_that_does_not_run_is_said_soon(bus: Bus) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match="is the service running"):
             await Sender(bus).ask("progress", "sum", Question(), int)

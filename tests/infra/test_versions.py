@@ -159,7 +159,7 @@ async def send(bus: Bus, type: str, data: dict[str, int]) -> None:
 
 
 async def dead_letter(bus: Bus) -> DeadLetter:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             request = {"last_by_subj": bus.subjects.dead(SERVICE)}
             if found := await bus.direct_get(bus.subjects.stream("dead"), request):
@@ -175,7 +175,7 @@ async def test_a_command_that_waited_in_its_old_form_is_carried_out(
     await send(bus, "penstock.tank.fill.v1", {"litres": 2})
     upgrade()
     async with tank(bus, nats_url, tmp_path, upgraded=True) as (host, http):
-        await host.services[0].projector.reached(1, 10)
+        await host.services[0].projector.reached(1, 60)
         assert await holds(http) == 2000
 
 

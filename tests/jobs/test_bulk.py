@@ -136,7 +136,7 @@ async def test_delayed_jobs_wait_for_their_time(
     later = [JobSpec(id=f"l{n}", name="add", payload={"n": n}, delay=1.0) for n in range(20)]
     await enqueued(ps, *later)
     assert await stored(ps, "work") == 0
-    assert [await ps.jobs.result(f"l{n}", timeout=20) for n in range(20)] == list(range(20))
+    assert [await ps.jobs.result(f"l{n}", timeout=60) for n in range(20)] == list(range(20))
 
 
 async def test_no_more_is_taken_than_is_on_its_way(ps: Penstock) -> None:

@@ -23,14 +23,14 @@ async def test_higher_priorities_go_first_and_the_lowest_still_moves(
     for priority in [0] * 4 + [5] * 10 + [9] * 20:
         last = await ps.jobs.enqueue("note", {"priority": priority}, priority=priority)
     await serve(worker)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(order) < 34:
             await asyncio.sleep(0.02)
     first_twenty = order[:20]
     assert order[:7] == [9] * 7
     assert first_twenty.count(9) >= 17
     assert first_twenty.count(5) == first_twenty.count(0) == 1
-    await ps.jobs.result(last.id, timeout=10)
+    await ps.jobs.result(last.id, timeout=60)
 
 
 async def test_a_job_that_waits_is_cancelled_with_its_item_and_its_timer(
@@ -43,7 +43,7 @@ async def test_a_job_that_waits_is_cancelled_with_its_item_and_its_timer(
         cancelled = await ps.jobs.cancel(job.id, "enough")
         assert (cancelled.state, cancelled.reason) == ("cancelled", "enough")
         with pytest.raises(JobFailed, match="was cancelled: enough"):
-            await ps.jobs.result(job.id, timeout=10)
+            await ps.jobs.result(job.id, timeout=60)
     assert (await stored(ps, "work"), await stored(ps, "sched")) == (0, 0)
     with pytest.raises(NotFound):
         await ps.jobs.cancel("nobody's")
@@ -67,7 +67,7 @@ async def test_an_item_that_was_not_published_or_was_published_twice_does_no_har
     [item] = await bus.direct_get(stream, {"last_by_subj": subject})
     await bus.publish_acked(subject, item.data)
     await serve(worker)
-    assert await ps.jobs.result(job.id, timeout=10) == 1
+    assert await ps.jobs.result(job.id, timeout=60) == 1
     await nothing_left(ps)
     assert calls == [1]
     await bus.publish_acked(subject, item.data)
@@ -99,4 +99,4 @@ async def test_a_queue_may_have_any_name(ps: Penstock, new_worker: NewWorker, se
 
     await serve(worker)
     job = await ps.jobs.enqueue("here", queue="a.b c/d>*")
-    assert await ps.jobs.result(job.id, timeout=10) == "here"
+    assert await ps.jobs.result(job.id, timeout=60) == "here"

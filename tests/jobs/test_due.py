@@ -32,7 +32,7 @@ async def test_a_delayed_job_waits_for_its_time(
     assert job.run_at is not None
     [depth] = await ps.jobs.queues()
     assert (depth.waiting, depth.delayed) == (0, 1)
-    ran = await ps.jobs.result(job.id, timeout=10)
+    ran = await ps.jobs.result(job.id, timeout=60)
     assert 0 <= ran - job.run_at.timestamp() < 2
     await nothing_left(ps)
 
@@ -44,7 +44,7 @@ async def test_thousands_that_are_due_at_one_moment_are_offered_each_once(ps: Pe
         assert enqueued.problem is None
     await asyncio.gather(*(ps.jobs.cancel(f"j{n}") for n in range(0, 2000, 100)))
     assert await stored(ps, "work") == 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await stored(ps, "sched"):
             await asyncio.sleep(0.02)
     assert await stored(ps, "work") == 1980
@@ -64,7 +64,7 @@ async def test_jobs_that_failed_together_are_tried_again_together(
     jobs = [JobSpec(id=f"j{n}", name="flaky", backoff=SOON) for n in range(300)]
     enqueued = [job.id async for job in ps.jobs.enqueue_many(jobs)]
     await serve(worker)
-    results = [await ps.jobs.result(id, timeout=20) for id in enqueued]
+    results = [await ps.jobs.result(id, timeout=60) for id in enqueued]
     assert results == [2] * 300
     assert await event_names(ps, "j7") == ["queued", "started", "retrying", "started", "completed"]
 
@@ -87,7 +87,7 @@ async def test_a_timer_that_was_due_while_the_service_was_down_is_not_lost(
         async with running_system(nats_url, prefix, tmp_path / "1", {"jobs": build}):
             job = await ps.jobs.enqueue("step", delay=0.4)
         stream, due = ps.session.bus.subjects.stream("sched"), ps.session.bus.subjects.dues("jobs")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await ps.session.bus.direct_get(stream, {"last_by_subj": due}):
                 await asyncio.sleep(0.02)
         worker = new_worker()
@@ -97,7 +97,7 @@ async def test_a_timer_that_was_due_while_the_service_was_down_is_not_lost(
             return "done"
 
         async with running_system(nats_url, prefix, tmp_path / "2", {"jobs": build}), worker:
-            assert await ps.jobs.result(job.id, timeout=10) == "done"
+            assert await ps.jobs.result(job.id, timeout=60) == "done"
             await nothing_left(ps)
 
 

@@ -35,10 +35,10 @@ async def test_estimates_come_from_history_and_say_what_is_not_known(
     unknown = (await ps.jobs.estimate("first")).unknown
     assert unknown and unknown.startswith("No worker listens on the queue 'default'")
     async with worker:
-        await ps.jobs.result(first.id, timeout=10)
+        await ps.jobs.result(first.id, timeout=60)
         for n in range(5):
             await ps.jobs.enqueue("quick", id=f"q{n}")
-        await ps.jobs.result("q4", timeout=10)
+        await ps.jobs.result("q4", timeout=60)
         over = await ps.jobs.estimate("q4")
         assert over.ends == (await ps.jobs.get("q4")).ended
         await ps.jobs.enqueue("quick", {"wait": True}, id="runs")
@@ -47,7 +47,7 @@ async def test_estimates_come_from_history_and_say_what_is_not_known(
         for n in range(3):
             await ps.jobs.enqueue("quick", id=f"w{n}")
         await ps.jobs.enqueue("quick", id="first-of-all", priority=9)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await ps.jobs.workers())[0].jobs != 1:
                 await asyncio.sleep(0.02)
         now = datetime.now(UTC)

@@ -39,7 +39,7 @@ async def test_a_flood_of_one_tenant_delays_another_by_a_window(
     await serve(worker)
     before = len(starts)
     job = await ps.jobs.enqueue("note", {"of": "b"}, tenant="b")
-    await ps.jobs.result(job.id, timeout=20)
+    await ps.jobs.result(job.id, timeout=60)
     assert before < FLOOD, "the flood was over before the other one came"
     late = starts.index("b") - before
     assert late <= 10 * WINDOW
@@ -62,7 +62,7 @@ async def test_a_tenant_gets_its_turns_by_weight(
     await flood(ps, "b", 400)
     await ps.queues.resume("default")
     await serve(worker)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(starts) < 400:
             await asyncio.sleep(0.02)
     first = Counter(starts[:400])
@@ -133,5 +133,5 @@ async def test_a_flood_of_the_highest_priority_lets_the_lowest_move(
     low = await ps.jobs.enqueue("note", {"of": "low"}, priority=0)
     await ps.queues.resume("default")
     await serve(worker)
-    await ps.jobs.result(low.id, timeout=20)
+    await ps.jobs.result(low.id, timeout=60)
     assert starts.index("low") < 100

@@ -78,7 +78,7 @@ async def test_a_job_that_was_started_with_a_lost_item_is_run_again(
     await part.start()
     (tmp_path / "go").touch()
     spawn()
-    await ps.jobs.result("running", timeout=10)
+    await ps.jobs.result("running", timeout=60)
     await part.stop()
     names = await event_names(ps, "running")
     assert names == ["queued", "started", "released", "started", "completed"]
@@ -99,7 +99,7 @@ async def test_a_job_that_nobody_started_is_put_back_as_it_is(
     part = clearing(bus, work, settled, instead=give_back, every=SOON)
     await part.start()
     spawn()
-    assert await ps.jobs.result("waiting", timeout=10) == 1
+    assert await ps.jobs.result("waiting", timeout=60) == 1
     await part.stop()
     assert await event_names(ps, "waiting") == ["queued", "started", "completed"]
 
@@ -124,6 +124,6 @@ async def test_an_item_is_settled_when_its_job_needs_it_no_more(
     assert await settled([running, waiting]) == set()
     (tmp_path / "go").touch()
     spawn()
-    await ps.jobs.result("running", timeout=10)
-    await ps.jobs.result("waiting", timeout=10)
+    await ps.jobs.result("running", timeout=60)
+    await ps.jobs.result("waiting", timeout=60)
     assert await settled([running, waiting]) == {running.sequence, waiting.sequence}

@@ -35,7 +35,7 @@ async def convert(file_id: int, sizes: list[int] | None = None) -> None:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Wait until what is awaited is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.02)
 

@@ -108,7 +108,7 @@ async def test_a_paused_queue_gives_nothing_out_until_it_is_resumed(
     assert (state.name, state.paused, state.reason) == ("media", True, "too hot")
     await ps.queues.resume("media")
     for job in held:
-        await ps.jobs.result(job.id, timeout=10)
+        await ps.jobs.result(job.id, timeout=60)
     assert worker.problem() is None
 
 
@@ -119,7 +119,7 @@ async def test_a_pause_holds_for_lanes_that_are_made_anew(
     bus = ps.session.bus
     stream = bus.subjects.stream("work")
     await bus.api(f"CONSUMER.DELETE.{stream}.media-5")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await is_paused(ps, "media-5"):
             await asyncio.sleep(0.05)
     worker = new_worker(queues=["media"], lease=9.0)  # asks for another acknowledgement time
@@ -131,7 +131,7 @@ async def test_a_pause_holds_for_lanes_that_are_made_anew(
     assert all([await is_paused(ps, lane_name("media", p)) for p in range(10)])
     job = await ps.jobs.enqueue("note", queue="media")
     await ps.queues.resume("media")
-    await ps.jobs.result(job.id, timeout=10)
+    await ps.jobs.result(job.id, timeout=60)
 
 
 async def is_paused(ps: Penstock, consumer: str) -> bool:
@@ -156,7 +156,7 @@ async def test_a_drained_queue_takes_no_new_job_and_works_off_the_others(
     async def note() -> None: ...
 
     await serve(worker)
-    await ps.jobs.result("there", timeout=10)
+    await ps.jobs.result("there", timeout=60)
     await ps.queues.resume("media")
     await ps.jobs.result((await ps.jobs.enqueue("note", queue="media")).id, timeout=10)
 
@@ -167,7 +167,7 @@ async def test_another_instance_learns_of_a_drain_and_a_restarted_one_knows_it(
     await ps.queues.drain("media")
     await system.drain()
     async with running_system(nats_url, prefix, tmp_path / "2", {"jobs": build}):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await ps.jobs.enqueue("note", queue="media")
@@ -202,8 +202,8 @@ async def test_a_purge_cancels_what_waits_and_leaves_what_runs(
     later = await ps.jobs.enqueue("note", queue="media")
     await ps.queues.purge("media", command_id="p-1")  # the same one, not another one
     go.set()
-    await ps.jobs.result(running.id, timeout=10)
-    await ps.jobs.result(later.id, timeout=10)
+    await ps.jobs.result(running.id, timeout=60)
+    await ps.jobs.result(later.id, timeout=60)
     await ps.jobs.cancel(other.id)
     await nothing_left(ps)
 

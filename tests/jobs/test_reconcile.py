@@ -46,7 +46,7 @@ async def metadata(bus: Bus, **changed: str) -> dict[str, str]:
 
 
 async def settled(bus: Bus) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while UNSETTLED in await metadata(bus):
             await asyncio.sleep(0.02)
     assert (await metadata(bus))[RESTORED] == "r"
@@ -70,7 +70,7 @@ async def leave_jobs_of_every_kind(
     program = spawn()
     await ps.jobs.enqueue("brief", {"n": 2}, id="over")
     await ps.jobs.enqueue("wait", id="running")
-    await ps.jobs.result("over", timeout=15)
+    await ps.jobs.result("over", timeout=60)
     async for job in ps.jobs.watch("running"):
         if job.state == "processing":
             break
@@ -102,7 +102,7 @@ async def test_every_job_goes_on_where_its_events_end_and_is_completed_once(
             assert items_and_timers == 4, "one for each that is not over, and no doubles"
             spawn()
             for id in ("running", "waiting", "delayed"):
-                await ps.jobs.result(id, timeout=15)
+                await ps.jobs.result(id, timeout=60)
             for id in ("over", "running", "waiting", "delayed"):
                 assert (await event_names(ps, id)).count("completed") == 1
             released = "released" if lose is lose_items_and_timers else "retrying"
@@ -143,7 +143,7 @@ async def test_a_job_whose_handler_said_something_is_given_back_too(
         (tmp_path / "go").touch()
         async with running_system(nats_url, prefix, tmp_path, BUILDERS):
             spawn()
-            await ps.jobs.result("running", timeout=15)
+            await ps.jobs.result("running", timeout=60)
             running = await event_names(ps, "running")
             assert running == ["queued", "started", "logged", "released", "started", "completed"]
 

@@ -29,7 +29,7 @@ async def test_a_job_runs_with_its_payload_and_gives_its_result(
     await serve(worker)
     job = await ps.jobs.enqueue("add", {"a": 1}, tags=["x"])
     assert (job.state, job.queue, job.priority, job.tags) == ("pending", "default", 5, ("x",))
-    assert await ps.jobs.result(job.id, timeout=10) == {"sum": 3}
+    assert await ps.jobs.result(job.id, timeout=60) == {"sum": 3}
     done = await ps.jobs.get(job.id)
     assert (done.state, done.attempt, done.worker) == ("completed", 1, worker.name)
     assert await ps.jobs.get_status(job.id) == "completed"
@@ -60,7 +60,7 @@ async def test_a_job_that_fails_is_tried_again_until_it_succeeds(
     calls: list[int] = []
     await serve(worker)
     job = await ps.jobs.enqueue("flaky", {"attempts": 3}, backoff=SOON)
-    assert await ps.jobs.result(job.id, timeout=20) == 3
+    assert await ps.jobs.result(job.id, timeout=60) == 3
     job = await ps.jobs.get(job.id)
     assert (job.attempt, [error.type for error in job.errors]) == (3, ["ConnectionError"] * 2)
     expected = ["queued", "started", "retrying", "started", "retrying", "started", "completed"]
@@ -80,7 +80,7 @@ async def test_a_job_fails_when_its_attempts_are_spent(
     await serve(worker)
     job = await ps.jobs.enqueue("broken", max_attempts=2, backoff=SOON)
     with pytest.raises(JobFailed, match="failed after 2 attempts: StopIteration: no") as e:
-        await ps.jobs.result(job.id, timeout=20)
+        await ps.jobs.result(job.id, timeout=60)
     assert (e.value.fields["id"], e.value.fields["state"]) == (job.id, "failed")
     job = await ps.jobs.get(job.id)
     assert job.error
@@ -99,7 +99,7 @@ async def test_a_permanent_failure_is_not_tried_again(
     await serve(worker)
     job = await ps.jobs.enqueue("hopeless", max_attempts=5)
     with pytest.raises(JobFailed, match="there is no such file"):
-        await ps.jobs.result(job.id, timeout=10)
+        await ps.jobs.result(job.id, timeout=60)
     assert await event_names(ps, job.id) == ["queued", "started", "failed"]
 
 
@@ -115,7 +115,7 @@ async def test_a_payload_of_the_wrong_type_fails_the_job_at_once_and_says_where(
     job = await ps.jobs.enqueue("typed", {"sizes": [1, "2"]})  # nobody is known yet who could tell
     await serve(worker)
     with pytest.raises(JobFailed, match=r"\$\.payload\.sizes\[1\]"):
-        await ps.jobs.result(job.id, timeout=10)
+        await ps.jobs.result(job.id, timeout=60)
     assert (await ps.jobs.get(job.id)).attempt == 1
 
 
@@ -130,7 +130,7 @@ async def test_a_large_result_is_kept_in_the_object_store(
 
     await serve(worker)
     job = await ps.jobs.enqueue("give")
-    assert await ps.jobs.result(job.id, timeout=10) == "x" * 3_000_000
+    assert await ps.jobs.result(job.id, timeout=60) == "x" * 3_000_000
     done = await ps.jobs.get(job.id)
     assert done.result is None
     assert done.stored
@@ -149,7 +149,7 @@ async def test_a_result_that_cannot_be_kept_fails_the_job_at_once(
     await serve(worker)
     job = await ps.jobs.enqueue("give")
     with pytest.raises(JobFailed, match="unsupported"):
-        await ps.jobs.result(job.id, timeout=10)
+        await ps.jobs.result(job.id, timeout=60)
 
 
 async def test_a_running_job_that_is_cancelled_is_stopped_and_its_worker_goes_on(
@@ -172,11 +172,11 @@ async def test_a_running_job_that_is_cancelled_is_stopped_and_its_worker_goes_on
 
     await serve(worker)
     job = await ps.jobs.enqueue("long")
-    await asyncio.wait_for(running.wait(), 10)
+    await asyncio.wait_for(running.wait(), 60)
     assert (await ps.jobs.cancel(job.id)).state == "cancelled"
-    await asyncio.wait_for(stopped.wait(), 5)
+    await asyncio.wait_for(stopped.wait(), 30)
     following = await ps.jobs.enqueue("short")
-    assert await ps.jobs.result(following.id, timeout=10) == "done"
+    assert await ps.jobs.result(following.id, timeout=60) == "done"
     assert await event_names(ps, job.id) == ["queued", "started", "cancelled"]
     with pytest.raises(Refused, match="completed already"):
         await ps.jobs.cancel(following.id)
@@ -195,14 +195,14 @@ async def test_the_same_id_again_is_the_same_job_and_has_no_second_effect(
     first = await ps.jobs.enqueue("once", {"n": 1}, id="a/b")
     assert await ps.jobs.enqueue("once", {"n": 1}, id="a/b") == first
     await serve(worker)
-    assert await ps.jobs.result("a/b", timeout=10) == 1
+    assert await ps.jobs.result("a/b", timeout=60) == 1
     again = await ps.jobs.enqueue("once", {"n": 1}, id="a/b")
     assert (again.state, again.result) == ("completed", 1)
     with pytest.raises(Refused, match="another name or payload"):
         await ps.jobs.enqueue("once", {"n": 2}, id="a/b")
     by_command = await ps.jobs.enqueue("once", {"n": 3}, command_id="c-1")
     assert (await ps.jobs.enqueue("once", {"n": 3}, command_id="c-1")).id == by_command.id
-    await ps.jobs.result(by_command.id, timeout=10)
+    await ps.jobs.result(by_command.id, timeout=60)
     assert calls == [1, 3]
 
 
@@ -226,7 +226,7 @@ async def test_what_a_handler_sends_belongs_to_the_jobs_flow(
     await serve(worker)
     with ps.correlated("flow-1"):
         await ps.jobs.enqueue("parent", id="p")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for _ in ps.jobs.watch("child-2"):
             pass
     for cause, effect in (("p", "child-1"), ("child-1", "child-2")):

@@ -59,9 +59,9 @@ async def test_the_worker_tells_a_workflow_of_the_end_of_its_job_and_nobody_of_o
     ps: Penstock, told: list[str], job: JobState, new_worker: NewWorker, serve: Serve
 ) -> None:
     await work(new_worker, serve)
-    assert await ps.workflows.result("w", timeout=15) == "done"
+    assert await ps.workflows.result("w", timeout=60) == "done"
     plain = await ps.jobs.enqueue("one")
-    await ps.jobs.result(plain.id, timeout=15)
+    await ps.jobs.result(plain.id, timeout=60)
     await nothing_left(ps)
     assert told == [f"{(await ps.jobs.history(job.id))[-1].id}:advance"]
 
@@ -71,7 +71,7 @@ async def test_the_worker_tells_of_the_start_and_the_end_of_a_job_that_others_wa
 ) -> None:
     await work(new_worker, serve)
     job = await ps.jobs.enqueue("one", limit="k", at_most=1, tenant="t")
-    await ps.jobs.result(job.id, timeout=15)
+    await ps.jobs.result(job.id, timeout=60)
     await nothing_left(ps)
     _, started, completed = await ps.jobs.history(job.id)
     assert told == [f"{job.id}:{event.sequence}:settle" for event in (started, completed)]
@@ -84,7 +84,7 @@ async def test_when_the_item_of_an_ended_job_comes_again_its_end_is_told(
     started = JobStarted(attempt=1, worker="dead", item=item)
     await left(ps, job, started, JobCompleted(attempt=1, result="done before"))
     await work(new_worker, serve)
-    assert await ps.workflows.result("w", timeout=15) == "done before"
+    assert await ps.workflows.result("w", timeout=60) == "done before"
     await nothing_left(ps)
     assert told == [f"{(await ps.jobs.history(job.id))[-1].id}:advance"]
 
@@ -120,12 +120,12 @@ async def test_what_cannot_be_told_for_a_while_costs_no_crash(
     bus = client.session.bus
     await bus.api(f"STREAM.DELETE.{bus.subjects.stream('cmd')}")
     async with worker:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while untold not in await stored_events(client, "w.one"):
                 await asyncio.sleep(0.02)
         assert begun.is_set() == (untold == "completed")
         async with running_system(nats_url, prefix, tmp_path, {"jobs": build}):
-            assert await client.workflows.result("w", timeout=15) == "done"
+            assert await client.workflows.result("w", timeout=60) == "done"
             assert await event_names(client, "w.one") == ["queued", "started", "completed"]
 
 

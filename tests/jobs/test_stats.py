@@ -49,7 +49,7 @@ async def worked(ps: Penstock, new_worker: NewWorker) -> AsyncIterator[Penstock]
             async for job in ps.jobs.watch(id):
                 if job.is_over:
                     break
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await ps.jobs.stats(queue="q")).total.completed < 6:
                 await asyncio.sleep(0.02)
     await ps.jobs.enqueue("good", id="later", queue="q", delay=60)
@@ -81,7 +81,7 @@ async def test_jobs_are_counted_by_state_queue_and_name(worked: Penstock) -> Non
 
 async def test_the_counts_of_an_earlier_second_are_as_they_were_then(ps: Penstock) -> None:
     first = await ps.jobs.enqueue("a", id="one")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while datetime.now(UTC).replace(microsecond=0) <= first.created:
             await asyncio.sleep(0.02)
     await ps.jobs.cancel("one")
@@ -109,7 +109,7 @@ async def test_archived_jobs_stay_in_the_counts_and_the_view_is_as_its_log_says(
     archive = ARCHIVE["jobs"](before={"completed": later, "failed": later})
     outcome: Outcome = await ps.session.command(archive, id="archive-now")
     assert msgspec.json.decode(outcome.data)["aggregates"] == 7
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while [job.id for job in await ps.jobs.list()] != ["not", "waits", "later"]:
             await asyncio.sleep(0.02)
     assert (await ps.jobs.stats()).total == counted.total

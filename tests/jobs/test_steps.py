@@ -22,7 +22,7 @@ BOOM = JobError(type="ValueError", message="boom")
 
 async def over(ps: Penstock, job: JobState) -> JobState:
     """The job at its end, when also its item and its timer are gone."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         [*_, last] = [state async for state in ps.jobs.watch(job.id)]
     await nothing_left(ps)
     return last

@@ -75,7 +75,7 @@ async def test_a_job_tells_that_no_worker_would_take_it(
 
 async def told(ps: Penstock, beginning: str) -> str:
     """What is told, once that begins so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             why = await ps.jobs.why("s")
             assert why.waits_for == ("worker",)

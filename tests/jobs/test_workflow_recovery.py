@@ -62,7 +62,7 @@ def standing_still(system: Host) -> StandingStill:
 async def completed(ps: Penstock, *ids: str) -> None:
     """Wait until the worker has stored so, while no service runs."""
     log = JetStreamEventLog(ps.session.bus, "jobs")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for id in ids:
             while "completed" not in (await log.load(id)).events[-1].event.type:
                 await asyncio.sleep(0.02)
@@ -90,7 +90,7 @@ async def test_a_workflow_hears_after_a_restore_of_jobs_that_ended(
     config = (await bus.api(f"STREAM.INFO.{bus.subjects.event_stream('jobs')}"))["config"]
     await bus.api(f"STREAM.UPDATE.{config['name']}", {**config, "metadata": marks("r")})
     async with running_system(nats_url, prefix, tmp_path, BUILDERS), doubling(new_worker):
-        assert await ps.workflows.result("w", timeout=10) == 42
+        assert await ps.workflows.result("w", timeout=60) == 42
         assert (await event_names(ps, "workflow:w")).count("workflow_completed") == 1
 
 
@@ -106,7 +106,7 @@ async def test_a_workflow_that_was_never_told_is_found_and_goes_on(
         assert (await ps.workflows.get("w")).runs["first"].state == "completed"
         await looking.look()  # its last job waits: nothing is wrong
         async with doubling(new_worker):
-            assert await ps.workflows.result("w", timeout=10) == 42
+            assert await ps.workflows.result("w", timeout=60) == 42
         assert (await event_names(ps, "workflow:w")).count("workflow_step_ended") == 3
 
 
@@ -117,11 +117,11 @@ async def test_jobs_of_a_workflow_that_were_never_enqueued_are(
         steps = (step("double", {"x": 21}),)
         for version, data in enumerate((WorkflowStarted(steps=steps), StepStarted(key="double"))):
             await store(ps, data, version)
-        async with asyncio.timeout(10), doubling(new_worker):
+        async with asyncio.timeout(60), doubling(new_worker):
             while (await ps.workflows.get("w")).state == "processing":
                 await standing_still(system).look()
                 await asyncio.sleep(0.02)
-        assert await ps.workflows.result("w", timeout=10) == 42
+        assert await ps.workflows.result("w", timeout=60) == 42
 
 
 async def store(ps: Penstock, data: msgspec.Struct, version: int) -> None:

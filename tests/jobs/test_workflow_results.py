@@ -57,10 +57,10 @@ async def test_a_large_result_is_given_to_the_next_step_and_to_who_asks(
 ) -> None:
     flow = chain(step("text", {"length": 100 * KB}), step("length", {"of": PREVIOUS}))
     await ps.workflows.start(flow, id="w")
-    assert await ps.workflows.result("w", timeout=10) == 100 * KB
+    assert await ps.workflows.result("w", timeout=60) == 100 * KB
     assert (await ps.jobs.get("w.text")).stored is not None
     await ps.workflows.start([step("text", {"length": 2_000 * KB})], id="alone")
-    assert len(await ps.workflows.result("alone", timeout=10)) == 2_000 * KB
+    assert len(await ps.workflows.result("alone", timeout=60)) == 2_000 * KB
 
 
 async def test_a_step_is_mapped_over_a_large_result_and_gives_it_part_by_part(
@@ -70,7 +70,7 @@ async def test_a_step_is_mapped_over_a_large_result_and_gives_it_part_by_part(
     lengths = [300 * KB, 400 * KB]
     flow = chain(step("texts", {"lengths": lengths})).map(step("length", {"of": Item()}))
     await ps.workflows.start(flow, id="w")
-    assert await ps.workflows.result("w", timeout=10) == lengths
+    assert await ps.workflows.result("w", timeout=60) == lengths
 
 
 async def test_a_result_too_large_for_a_payload_fails_the_step_that_needs_it(
@@ -79,7 +79,7 @@ async def test_a_result_too_large_for_a_payload_fails_the_step_that_needs_it(
     flow = chain(step("text", {"length": 600 * KB}), step("length", {"of": PREVIOUS}))
     await ps.workflows.start(flow, id="w")
     with pytest.raises(JobFailed, match=r"length: The payload has \d+ bytes .* at most 524288"):
-        await ps.workflows.result("w", timeout=10)
+        await ps.workflows.result("w", timeout=60)
 
 
 async def test_a_job_that_cannot_be_enqueued_and_is_ignored_returns_nothing(
@@ -93,7 +93,7 @@ async def test_a_job_that_cannot_be_enqueued_and_is_ignored_returns_nothing(
         on_failure="ignore",
     )
     await ps.workflows.start([each, step("echo", {"what": Result("each")})], id="w")
-    assert await ps.workflows.result("w", timeout=10) == [2, None, 6]
+    assert await ps.workflows.result("w", timeout=60) == [2, None, 6]
 
 
 async def test_a_result_that_is_in_the_archive_fails_the_step_that_needs_it(
@@ -108,7 +108,7 @@ async def test_a_result_that_is_in_the_archive_fails_the_step_that_needs_it(
     await archive_once_completed(ps, "double")
     await serve_held(ps, new_worker)
     with pytest.raises(JobFailed, match=r"sum: What the job 'w\.double' returned was archived"):
-        await ps.workflows.result("w", timeout=10)
+        await ps.workflows.result("w", timeout=60)
 
 
 async def test_results_in_the_archive_are_told_of_in_a_sentence(
@@ -121,12 +121,12 @@ async def test_results_in_the_archive_are_told_of_in_a_sentence(
     await ps.workflows.start(steps, id="w")
     await archive_once_completed(ps, "double")
     await serve_held(ps, new_worker)
-    assert await ps.workflows.result("w", timeout=10) == 4
+    assert await ps.workflows.result("w", timeout=60) == 4
     with pytest.raises(Archived, match=r"'w\.double' is over and in the archive"):
         await ps.workflows.results("w")
     await archive_once_completed(ps, "held")
     with pytest.raises(Archived, match=r"'workflow:w' is over and in the archive"):
-        await ps.workflows.result("w", timeout=10)
+        await ps.workflows.result("w", timeout=60)
 
 
 async def serve_held(ps: Penstock, new_worker: NewWorker) -> None:
@@ -138,7 +138,7 @@ async def serve_held(ps: Penstock, new_worker: NewWorker) -> None:
         return x * 2
 
     async with worker:
-        await ps.jobs.result("w.held", timeout=10)
+        await ps.jobs.result("w.held", timeout=60)
 
 
 async def archive_once_completed(ps: Penstock, key: str) -> None:
@@ -159,7 +159,7 @@ async def test_a_group_has_members_that_are_chains(ps: Penstock, worker: None) -
 
     flow = group(one("a", 3), one("b", 4)).then(step("sum", {"xs": PREVIOUS}))
     await ps.workflows.start(flow, id="w")
-    assert await ps.workflows.result("w", timeout=10) == 7
+    assert await ps.workflows.result("w", timeout=60) == 7
 
 
 async def test_a_group_runs_after_what_is_before_it_with_its_result(
@@ -171,7 +171,7 @@ async def test_a_group_runs_after_what_is_before_it_with_its_result(
     )
     flow = chain(step("sum", {"xs": [1, 2]}, key="first"), ways, step("sum", {"xs": PREVIOUS}))
     await ps.workflows.start(flow, id="w")
-    assert await ps.workflows.result("w", timeout=10) == 18
+    assert await ps.workflows.result("w", timeout=60) == 18
 
 
 def test_a_map_over_a_group_is_refused_since_it_gives_no_list_of_one_step() -> None:

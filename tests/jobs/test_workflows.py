@@ -51,7 +51,7 @@ async def test_a_chain_passes_each_result_on(ps: Penstock, worker: list[str]) ->
     )
     workflow = await ps.workflows.start(flow, id="c", tags=["t"])
     assert (workflow.state, workflow.id) == ("processing", "workflow:c")
-    assert await ps.workflows.result("c", timeout=10) == 12
+    assert await ps.workflows.result("c", timeout=60) == 12
     assert await ps.workflows.results("c") == {
         "numbers": [0, 1, 2, 3],
         "sum": {"sum": 6},
@@ -64,10 +64,10 @@ async def test_a_chain_passes_each_result_on(ps: Penstock, worker: list[str]) ->
 async def test_a_group_joins_and_a_map_runs_over_a_list(ps: Penstock, worker: list[str]) -> None:
     both = group(step("double", {"x": 1}, key="one"), step("double", {"x": 2}, key="two"))
     await ps.workflows.start(both.then(step("sum", {"xs": PREVIOUS})), id="g")
-    assert await ps.workflows.result("g", timeout=10) == {"sum": 6}
+    assert await ps.workflows.result("g", timeout=60) == {"sum": 6}
     each = chain(step("numbers", {"count": 5})).map(step("double", {"x": Item(), "index": INDEX}))
     await ps.workflows.start(each.then(step("sum", {"xs": PREVIOUS})), id="m")
-    assert await ps.workflows.result("m", timeout=10) == {"sum": 20}
+    assert await ps.workflows.result("m", timeout=60) == {"sum": 20}
     assert sorted(worker[2:]) == [f"double {n} {n}" for n in range(5)]
 
 
@@ -81,11 +81,11 @@ async def test_a_failed_workflow_goes_on_from_its_failed_step(
     ]
     await ps.workflows.start(steps, id="f")
     with pytest.raises(JobFailed, match="workflow:f' failed: flaky: boom"):
-        await ps.workflows.result("f", timeout=10)
+        await ps.workflows.result("f", timeout=60)
     with pytest.raises(Refused, match="restart that"):
         await ps.session.command(RedriveJob(), id="f.flaky")
     await ps.workflows.restart("f")
-    assert await ps.workflows.result("f", timeout=10) == {"sum": 0}
+    assert await ps.workflows.result("f", timeout=60) == {"sum": 0}
     assert worker == ["double 1 0", "flaky", "flaky"]
     assert [w.id for w in await ps.workflows.list(state="completed")] == ["workflow:f"]
 
@@ -101,9 +101,9 @@ async def test_a_job_cancelled_by_hand_fails_its_workflow(ps: Penstock) -> None:
     await ps.workflows.start([step("a"), step("b")], id="h")
     await ps.jobs.cancel("h.a", "by hand")
     with pytest.raises(JobFailed, match="a: by hand"):
-        await ps.workflows.result("h", timeout=10)
+        await ps.workflows.result("h", timeout=60)
     with pytest.raises(JobFailed, match="workflow:h is over"):
-        await ps.jobs.result("h.b", timeout=10)  # cancelled once the workflow has failed
+        await ps.jobs.result("h.b", timeout=60)  # cancelled once the workflow has failed
 
 
 async def test_a_step_whose_payload_cannot_be_made_fails_and_says_why(
@@ -112,7 +112,7 @@ async def test_a_step_whose_payload_cannot_be_made_fails_and_says_why(
     steps = [step("double", {"x": 1}), step("sum", {"xs": Result("double", "no.such")})]
     await ps.workflows.start(steps, id="p")
     with pytest.raises(JobFailed, match=r"There is no 'no\.such' in the result of 'double'"):
-        await ps.workflows.result("p", timeout=10)
+        await ps.workflows.result("p", timeout=60)
 
 
 async def test_what_cannot_run_is_refused_at_once(ps: Penstock) -> None:
@@ -139,4 +139,4 @@ async def test_errors_of_any_length_are_told_together(
     each = step("fail", each=list(range(60)), max_attempts=1)
     await ps.workflows.start([each], id="w", on_failure="continue")
     with pytest.raises(JobFailed, match="fail: xxx"):
-        await ps.workflows.result("w", timeout=15)
+        await ps.workflows.result("w", timeout=60)

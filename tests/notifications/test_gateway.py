@@ -320,7 +320,7 @@ async def test_a_client_that_never_reads_is_cut_off(
         await asyncio.gather(
             *(ps.notifications.send("u", {"body": "x" * 30_000}) for _ in range(30))
         )
-    async with aiohttp.ClientSession(host.http_url) as http, asyncio.timeout(10):
+    async with aiohttp.ClientSession(host.http_url) as http, asyncio.timeout(60):
         while "penstock_sockets 1.0\n" not in await (await http.get("/metrics")).text():
             await asyncio.sleep(0.05)
     assert not witness.socket.closed

@@ -37,5 +37,5 @@ async def test_who_joins_after_a_rebuild_goes_on_from_the_new_view(ps: Penstock)
     await rebuild(ps)
     version = (await ps.notifications.inbox("u")).version
     await ps.notifications.send("u", {"n": 1})
-    async with asyncio.timeout(10), aclosing(ps.notifications.listen("u", after=version)) as heard:
+    async with asyncio.timeout(60), aclosing(ps.notifications.listen("u", after=version)) as heard:
         assert (await anext(heard)).content == {"n": 1}

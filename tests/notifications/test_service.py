@@ -114,7 +114,7 @@ async def test_listening_goes_on_from_the_version_of_the_inbox(ps: Penstock) -> 
     await ps.notifications.send("u", {"n": 0})
     version = (await ps.notifications.inbox("u")).version
     sent = [await ps.notifications.send("u", {"n": n}) for n in (1, 2)]
-    async with asyncio.timeout(10), aclosing(ps.notifications.listen("u", after=version)) as heard:
+    async with asyncio.timeout(60), aclosing(ps.notifications.listen("u", after=version)) as heard:
         got = [await anext(heard) for _ in sent]
     assert [(n.id, n.sequence, n.content) for n in got] == [
         (receipt.id, receipt.sequence, {"n": n}) for n, receipt in enumerate(sent, 1)
@@ -128,7 +128,7 @@ async def test_several_channels_are_heard_each_from_its_own_position(ps: Penstoc
     await ps.notifications.send("u", {"n": 3})
     after = {"news": first.sequence, "inbox": 0}
     listening = ps.notifications.listen("u", channels=["news"], after=after)
-    async with asyncio.timeout(10), aclosing(listening) as heard:
+    async with asyncio.timeout(60), aclosing(listening) as heard:
         got = {(n.channel, n.content["n"]) for n in [await anext(heard), await anext(heard)]}
     assert got == {("news", 2), ("inbox", 3)}
 
@@ -196,7 +196,7 @@ async def test_listening_says_what_it_lacks(
 
 
 async def _first(listening: AsyncGenerator[Notification, None]) -> Notification:
-    async with asyncio.timeout(10), aclosing(listening) as heard:
+    async with asyncio.timeout(60), aclosing(listening) as heard:
         return await anext(heard)
 
 

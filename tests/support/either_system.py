@@ -116,7 +116,7 @@ class Running:
             job = await self.ps.jobs.get(id)
             assert reached(job), job
             return job
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             async for job in self.ps.session.watch("jobs", id, JobState):
                 if reached(job):
                     return job
@@ -143,7 +143,7 @@ class Running:
         """The workflow at its end."""
         if isinstance(self.ps, TestSystem):
             await self.ps.advance(minutes=1)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             return [state async for state in self.ps.workflows.watch(id)][-1]
 
     async def seen(self, ask: Callable[[], Awaitable[T]], fits: Callable[[T], bool]) -> T:

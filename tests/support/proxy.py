@@ -56,7 +56,7 @@ class Proxy:
         self, there: tuple[str | None, int | None]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect; a server that was killed is waited for as long as the client does."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     return await asyncio.open_connection(*there)

@@ -88,7 +88,7 @@ class WholeSystem:
         async def probe() -> None:
             service = next(s for s in self.host.services if s.name == name)
             await self.probes[f"{name}-commands"]()
-            await service.projector.reached(await service.log.last_sequence(), 10)
+            await service.projector.reach_end()
 
         return probe
 
@@ -97,19 +97,19 @@ class WholeSystem:
     def _lane(self, priority: int) -> Probe:
         async def probe() -> None:
             job = await self.ps.jobs.enqueue("echo", {"n": 1}, priority=priority)
-            assert await self.ps.jobs.result(job.id, timeout=10) == 1
+            assert await self.ps.jobs.result(job.id, timeout=60) == 1
 
         return probe
 
     async def _due(self) -> None:
         job = await self.ps.jobs.enqueue("echo", {"n": 2}, delay=0.05)
-        assert await self.ps.jobs.result(job.id, timeout=10) == 2
+        assert await self.ps.jobs.result(job.id, timeout=60) == 2
 
     async def _export(self) -> None:
         id = self.new()
         document = Document(title="t", segments=(Segment(text=id, start=0.0, end=1.0),))
         await self.ps.exports.put("text", id, document)
-        await self.ps.exports.export("text", id, "txt", async_mode=False, timeout=10)
+        await self.ps.exports.export("text", id, "txt", async_mode=False, timeout=60)
 
     async def _change(self) -> None:
         tag = self.new()

@@ -72,7 +72,7 @@ async def stored(ps: Penstock, stream: str) -> int:
 
 async def nothing_left(ps: Penstock) -> None:
     """Wait until every item and every timer is gone: acknowledgements may be on their way."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await stored(ps, "work") or await stored(ps, "sched"):
             await asyncio.sleep(0.02)
 
@@ -94,7 +94,7 @@ class Program:
         """Send a signal to the process and all in its group, as a terminal or a shell does."""
         os.killpg(self._process.pid, number)
 
-    def wait(self, seconds: float = 15) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Wait for its end; its exit status."""
         return self._process.wait(seconds)
 

@@ -133,7 +133,7 @@ async def test_a_job_is_enqueued_by_its_function_once_the_payload_fits(
 
     await serve(worker)
     job = await ps.jobs.enqueue(area, {"width": 3, "height": 2})
-    assert (job.name, await ps.jobs.result(job.id, timeout=15)) == ("area", 6)
+    assert (job.name, await ps.jobs.result(job.id, timeout=60)) == ("area", 6)
     assert await area(4) == 4
     with pytest.raises(InvalidMessage) as caught:
         await ps.jobs.enqueue(area, {"width": "wide"})

@@ -26,7 +26,7 @@ SOON = Backoff(initial=0.0, maximum=0.0)
 
 
 async def end_of(ps: Penstock, id: str) -> JobState:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         [*_, last] = [state async for state in ps.jobs.watch(id)]
     return last
 
@@ -59,7 +59,7 @@ async def test_each_error_is_treated_by_its_class_and_kept(
     assert all("in fails" in error.traceback for error in index.errors)
     assert (gone.state, gone.error and gone.error.type) == ("cancelled", "KeyError")
     busy = await ps.jobs.enqueue("fails", {"how": "busy"}, max_attempts=1)
-    assert await ps.jobs.result(busy.id, timeout=20) == "done"
+    assert await ps.jobs.result(busy.id, timeout=60) == "done"
     assert (await ps.jobs.get(busy.id)).attempt == 1
     assert (await event_names(ps, busy.id)).count("snoozed") == 4
 

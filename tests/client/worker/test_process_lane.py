@@ -12,6 +12,7 @@ import pytest
 from penstock.client import Backoff, Penstock, Unavailable, Worker
 from penstock.client.worker.child_client import ChildClient
 from support.lane_handlers import handlers
+from support.waiting import up_to_date
 from support.workers import NewWorker, Serve, event_names
 
 SOON = Backoff(initial=0.0, maximum=0.0)
@@ -28,7 +29,7 @@ def said(path: Path) -> str:
 
 
 async def until(path: Path) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not said(path):
             await asyncio.sleep(0.01)
     return said(path)
@@ -39,7 +40,7 @@ def runs(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while runs(pid):
             await asyncio.sleep(0.01)
 
@@ -169,5 +170,6 @@ async def test_a_drained_worker_hands_back_what_runs_in_a_process(
         job = await ps.jobs.enqueue("sleeps", {"directory": str(tmp_path)}, max_attempts=1)
         pid = int(await until(tmp_path / "pid"))
     await gone(pid)
+    await up_to_date(ps)
     state = await ps.jobs.get(job.id)
     assert (state.state, state.attempt, state.crashes) == ("pending", 0, 0)

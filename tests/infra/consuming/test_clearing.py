@@ -69,7 +69,7 @@ async def left(bus: Bus, stream: str) -> list[bytes]:
 
 async def until(bus: Bus, stream: str, *bodies: bytes) -> None:
     """Wait until it holds just these."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (found := await left(bus, stream)) != list(bodies):
             assert set(bodies) <= set(found), "something that was to stay is gone"
             await asyncio.sleep(EVERY)
@@ -86,9 +86,9 @@ async def test_what_is_acknowledged_goes_and_the_rest_stays(
     part = clearing(bus, stream, done := Done(), every=EVERY, latest=0.0)
     await part.start()
     await turns(part)
-    messages = await hand.fetch(4, timeout=5)
+    messages = await hand.fetch(4, timeout=30)
     await acknowledge([*messages[:2], messages[3]])
-    [last] = await hand.fetch(1, timeout=5)
+    [last] = await hand.fetch(1, timeout=30)
     await until(bus, stream, b"2", b"3", b"4", b"5")
     await turns(part)
     assert await left(bus, stream) == [b"2", b"3", b"4", b"5"], "there is one before it"
@@ -104,12 +104,12 @@ async def test_what_was_given_back_is_delivered_anew_though_others_are_removed(
     part = clearing(bus, stream, Done(), every=EVERY, latest=0.0)
     await part.start()
     await turns(part)
-    messages = await hand.fetch(4, timeout=5)
+    messages = await hand.fetch(4, timeout=30)
     for message in messages[1:]:
         await bus.request(message.reply, NAK)  # answered once it is given back
     await acknowledge(messages[:1])
     await until(bus, stream, b"1", b"2", b"3", b"4", b"5")
-    again = [message.data for message in await hand.fetch(3, timeout=5)]
+    again = [message.data for message in await hand.fetch(3, timeout=30)]
     assert sorted(again) == [b"1", b"2", b"3"]
     await part.stop()
 
@@ -119,7 +119,7 @@ async def test_what_was_taken_before_it_began_is_looked_at(
 ) -> None:
     done = Done()
     done.bodies |= {b"0", b"1"}
-    messages = await hand.fetch(2, timeout=5)
+    messages = await hand.fetch(2, timeout=30)
     await acknowledge(messages)
     part = clearing(bus, stream, done, every=EVERY, latest=0.0)
     await part.start()
@@ -133,12 +133,12 @@ async def test_what_the_server_lost_sight_of_comes_again(
 ) -> None:
     done = Done()
     done.bodies |= {b"0", b"2"}
-    await acknowledge(await hand.fetch(1, timeout=5))
+    await acknowledge(await hand.fetch(1, timeout=30))
     await bus.api(f"CONSUMER.RESET.{stream}.a", {"seq": 4})  # takes three for acknowledged
     parts = [clearing(bus, stream, done, every=EVERY, latest=0.0) for _ in range(2)]
     await asyncio.gather(*(part.start() for part in parts))
     found: list[bytes] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(found) < 4:
             for message in await hand.fetch(1, timeout=10):
                 found.append(message.data)
@@ -156,13 +156,13 @@ async def test_one_that_takes_long_does_not_keep_the_others(
     part = clearing(bus, stream, done := Done(), every=EVERY, latest=0.0, most=4)
     await part.start()
     await turns(part)
-    [long] = await hand.fetch(1, timeout=5)
-    await acknowledge(await hand.fetch(3, timeout=5))
+    [long] = await hand.fetch(1, timeout=30)
+    await acknowledge(await hand.fetch(3, timeout=30))
     done.bodies |= {b"1", b"2", b"3"}
     await turns(part)
     assert len(await left(bus, stream)) == COUNT, "so few may stay"
     done.bodies.add(b"4")
-    await acknowledge(await hand.fetch(1, timeout=5))
+    await acknowledge(await hand.fetch(1, timeout=30))
     await until(bus, stream, b"0", b"5")
     asked = len(done.asked)
     await more(bus, COUNT, 1)
@@ -179,7 +179,7 @@ async def test_a_new_connection_brings_doubt(
     part = clearing(cut_bus, stream, done := Done(), every=EVERY, latest=0.0)
     await part.start()
     await turns(part)
-    messages = await hand.fetch(2, timeout=5)
+    messages = await hand.fetch(2, timeout=30)
     proxy.cut()
     await turns(part)
     await acknowledge(messages)

@@ -48,7 +48,7 @@ async def test_what_was_delivered_is_finished_before_an_instance_ends(
         assert info["num_ack_pending"] == 0  # else the next one waits for them
         async with (
             running_system(nats_url, prefix, tmp_path / "2", {"progress": build}),
-            asyncio.timeout(15),
+            asyncio.timeout(60),
         ):
             while await unhandled(bus):
                 await asyncio.sleep(0.05)
@@ -85,7 +85,7 @@ async def test_what_nobody_waits_for_comes_again_while_others_change_its_aggrega
                 for n, update in enumerate(updates)
             )
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await unhandled(ps.session.bus):
                 await asyncio.sleep(0.05)
         entries = await ps.progress.history("p")

@@ -30,7 +30,7 @@ async def put(bus: Bus, count: int) -> None:
 async def take(bus: Bus, count: int, *, ack: bool = True) -> list[int]:
     """The stream sequences of the next messages."""
     subscription = await bus.js.pull_subscribe_bind(NAME, stream_of(bus))
-    taken = await subscription.fetch(count, timeout=5)
+    taken = await subscription.fetch(count, timeout=30)
     for msg in taken if ack else ():
         await msg.ack_sync()
     await subscription.unsubscribe()

@@ -75,14 +75,14 @@ class Seen:
             return self.ids.count(event.id)
 
     async def count(self, count: int) -> None:
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(60), self._news:
             await self._news.wait_for(lambda: len(self.ids) >= count)
 
 
 async def acknowledged(bus: Bus) -> None:
     """Wait until nothing is left to do."""
     path = f"CONSUMER.INFO.{bus.subjects.event_stream(SERVICE)}.work"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             info = await bus.api(path)
             if not info["num_pending"] and not info["num_ack_pending"]:
@@ -207,7 +207,7 @@ async def test_stopping_ends_at_whatever_moment_an_event_comes(bus: Bus) -> None
         await seen.add(event)
 
     for n in range(40):
-        async with asyncio.timeout(5), consuming(bus, handle, takeover=1):
+        async with asyncio.timeout(30), consuming(bus, handle, takeover=1):
             appending = asyncio.create_task(append(bus, f"e{n}"))
             await asyncio.sleep(n / 10_000)
         await appending

@@ -41,7 +41,7 @@ class Hand:
         self.taken.append((msg.data.decode(), msg.reply))
         self.news.set()
 
-    async def until(self, count: int, seconds: float = 5) -> list[str]:
+    async def until(self, count: int, seconds: float = 30) -> list[str]:
         """What was taken, once there are `count`."""
         async with asyncio.timeout(seconds):
             while len(self.taken) < count:
@@ -177,7 +177,7 @@ async def test_a_killed_server_is_waited_for(fresh_nats: EmbeddedNats, prefix: s
         hand = Hand(own, 1)
         await hand.lanes.start()
         os.kill(fresh_nats.pid, signal.SIGKILL)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while own.connections < 2:
                 await asyncio.sleep(0.02)
         await put(own, "after")
@@ -224,5 +224,5 @@ async def test_stopping_ends_also_when_a_message_leaves_at_that_moment(
     hand.lanes.done()
     for _ in range(ticks):
         await asyncio.sleep(0)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await hand.lanes.stop()

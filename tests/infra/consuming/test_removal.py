@@ -35,10 +35,10 @@ async def test_what_is_to_be_delivered_anew_is_so_though_another_subject_is_remo
     bus: Bus, stream: str
 ) -> None:
     subscription = await bus.js.pull_subscribe_bind("a", stream)
-    for message in await subscription.fetch(3, timeout=5):
+    for message in await subscription.fetch(3, timeout=30):
         await bus.request(message.reply, NAK)  # answered once it is given back
     await remove_subject(bus, stream, subject(bus, 3))
-    found = [message.data for message in await subscription.fetch(3, timeout=5)]
+    found = [message.data for message in await subscription.fetch(3, timeout=30)]
     assert sorted(found) == [b"0", b"1", b"2"]
     await subscription.unsubscribe()
 

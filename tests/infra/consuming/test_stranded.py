@@ -39,9 +39,9 @@ async def lose(bus: Bus, stream: str, through: int) -> None:
 async def taken(bus: Bus, stream: str, count: int) -> list[bytes]:
     subscription = await bus.js.pull_subscribe_bind("a", stream)
     found: list[bytes] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(found) < count:
-            for message in await subscription.fetch(1, timeout=5):
+            for message in await subscription.fetch(1, timeout=30):
                 found.append(message.data)
                 await message.ack_sync()
     await subscription.unsubscribe()
@@ -69,7 +69,7 @@ async def test_without_it_they_would_never_come(bus: Bus, stream: str) -> None:
 
 async def test_what_waits_or_is_in_hand_is_left_alone(bus: Bus, stream: str) -> None:
     subscription = await bus.js.pull_subscribe_bind("a", stream)
-    [first, second] = await subscription.fetch(2, timeout=5)
+    [first, second] = await subscription.fetch(2, timeout=30)
     await second.ack_sync()
     part = stranded(bus, stream, every=SOON, soon=SOON)
     await part.start()

@@ -108,7 +108,7 @@ class System:
 
     async def letters(self, count: int) -> list[Found]:
         """The letters, as soon as there are so many."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 found = [one async for one in self.office.newest_first(Letters())]
                 if len(found) >= count:
@@ -118,7 +118,7 @@ class System:
     async def buried(self, name: str = "one") -> None:
         """Wait until an instance has seen to it that each hold has its letter."""
         path = self.directory / name / "views" / f"{SERVICE}.1.sqlite"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while rows(path, "SELECT id FROM held WHERE NOT buried"):
                 await asyncio.sleep(0.02)
 
@@ -275,7 +275,7 @@ async def test_a_start_with_code_that_understands_it_releases_it(
         end = await system.append(created("a"), told("a", 2, "poison"), told("a", 3, "good"))
         assert (await system.get(host, "a", end))[1].held
     host = await system.start(Code())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await system.get(host, "a", end))[1].held:
             await asyncio.sleep(0.02)
     assert (await system.get(host, "a", end))[0].message == "good"

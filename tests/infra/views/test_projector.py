@@ -50,7 +50,7 @@ def projector(bus: Bus, tmp_path: Path) -> Iterator[Projector[ProgressState]]:
 
 
 async def until_lag(projector: Projector[ProgressState], lag: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while projector.lag != lag:
             await asyncio.sleep(0.005)
 
@@ -127,10 +127,10 @@ async def test_what_gathers_is_folded_before_a_question_is_answered(
     monkeypatch.setattr(pace, "PAUSE", 1e9)  # as if folding took long
     projector.start()
     await fill(bus, 1)
-    await projector.reached(1, 10)
+    await projector.reached(1, 60)
     await fill(bus, 1, begin="q")
     assert projector.follower
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while projector.follower.newest < 2:
             await asyncio.sleep(0.005)
     assert projector.sequence == 1

@@ -159,7 +159,7 @@ async def test_what_cannot_be_folded_is_counted_and_no_difference(
 ) -> None:
     bus = ps.session.bus
     await bus.publish_acked(bus.subjects.event("progress", "broken"), b"{}")
-    await system.services[0].projector.reached(EVENTS + 1, 10)
+    await system.services[0].projector.reached(EVENTS + 1, 60)
     found = await verified(ps)
     assert (found.count, found.events, found.held) == (0, EVENTS, 1)
     info = await bus.api(f"STREAM.INFO.{bus.subjects.stream('dead')}")
@@ -172,7 +172,7 @@ async def test_what_is_erased_at_that_moment_is_no_difference(system: Host, ps: 
         tombstone = ERASE["progress"](reason="asked for")
         erased = await ps.session.command(tombstone, id="p7")
         verifying = asyncio.create_task(verified(ps))
-        async with asyncio.timeout(10):  # it found one, and waits for the view to go on
+        async with asyncio.timeout(60):  # it found one, and waits for the view to go on
             while not service.projector._progress:
                 await asyncio.sleep(0.01)
     found = await verifying
