@@ -43,9 +43,9 @@ async def test_thousands_that_are_due_at_one_moment_are_offered_each_once(ps: Pe
     async for enqueued in ps.jobs.enqueue_many(jobs):
         assert enqueued.problem is None
     await asyncio.gather(*(ps.jobs.cancel(f"j{n}") for n in range(0, 2000, 100)))
-    assert await stored(ps, "work") == 0
+    assert await stored(ps, "work") == 0 or datetime.now(UTC) >= at  # it may have taken that long
     async with asyncio.timeout(60):
-        while await stored(ps, "sched"):
+        while await stored(ps, "sched") or await stored(ps, "work") > 1980:
             await asyncio.sleep(0.02)
     assert await stored(ps, "work") == 1980
 
