@@ -31,7 +31,7 @@ async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Ho
 
 @pytest.fixture
 async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
-    async with Penstock(nats_url, prefix=prefix, actor="ada") as client:
+    async with Penstock(nats_url, prefix=prefix, actor="ada", timeout=60) as client:
         yield client
 
 

@@ -45,7 +45,7 @@ def demo(tmp_path: Path) -> Demo:
             env={**CLEAN, "COLUMNS": "200"},
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=300,
             check=False,
         )
 

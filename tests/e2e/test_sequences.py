@@ -41,7 +41,7 @@ class Asker:
     async def over_nats(self, service: str, endpoint: Endpoint, **asked: Any) -> Answer:
         body = msgspec.json.encode(self._parameters(service, endpoint) | asked)
         subject = self._bus.subjects.query(service, endpoint.name)
-        return msgspec.json.decode(await self._bus.request(subject, body), type=Answer)
+        return msgspec.json.decode(await self._bus.request(subject, body, timeout=60), type=Answer)
 
     async def over_http(self, service: str, endpoint: Endpoint, **asked: Any) -> Answer:
         assert endpoint.path is not None
@@ -84,7 +84,7 @@ async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Ho
 
 @pytest.fixture
 async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
-    async with Penstock(nats_url, prefix=prefix) as client:
+    async with Penstock(nats_url, prefix=prefix, timeout=60) as client:
         await mixed(client, "1")
         yield client
 
@@ -149,7 +149,7 @@ async def test_all_wait_for_a_sequence_and_are_answered_once_it_is_there(
 ) -> None:
     end = await ends(system)
     asked = [
-        asyncio.create_task(asker.ask(service, endpoint, min_seq=end[service] + 1, wait=9))
+        asyncio.create_task(asker.ask(service, endpoint, min_seq=end[service] + 1, wait=30))
         for service, endpoint in endpoints(system)
     ]
     _, pending = await asyncio.wait(asked, timeout=0.2)

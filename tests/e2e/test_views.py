@@ -34,7 +34,7 @@ async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Ho
 
 @pytest.fixture
 async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
-    async with Penstock(nats_url, prefix=prefix, http_url=system.http_url) as client:
+    async with Penstock(nats_url, prefix=prefix, http_url=system.http_url, timeout=60) as client:
         for turn in "123":
             await mixed(client, turn)
         yield client

@@ -23,5 +23,5 @@ async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Ho
 @pytest.fixture
 async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
     """A client of the system."""
-    async with Penstock(nats_url, prefix=prefix, actor="tester") as client:
+    async with Penstock(nats_url, prefix=prefix, actor="tester", timeout=60) as client:
         yield client

@@ -92,7 +92,7 @@ async def test_when_the_item_of_an_ended_job_comes_again_its_end_is_told(
 @pytest.fixture
 async def client(nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
     """A client that outlives the service."""
-    async with Penstock(nats_url, prefix=prefix) as client:
+    async with Penstock(nats_url, prefix=prefix, timeout=60) as client:
         yield client
 
 

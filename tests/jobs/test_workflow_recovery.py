@@ -33,7 +33,7 @@ BUILDERS = {"jobs": build}
 @pytest.fixture
 async def ps(nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
     """A client, whether the service runs or not."""
-    async with Penstock(nats_url, prefix=prefix) as client:
+    async with Penstock(nats_url, prefix=prefix, timeout=60) as client:
         yield client
 
 

@@ -25,7 +25,7 @@ async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Ho
 
 @pytest.fixture
 async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
-    async with Penstock(nats_url, prefix=prefix, actor="tester") as client:
+    async with Penstock(nats_url, prefix=prefix, actor="tester", timeout=60) as client:
         yield client
 
 

@@ -35,7 +35,7 @@ async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Ho
 
 @pytest.fixture
 async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
-    async with Penstock(nats_url, prefix=prefix) as client:
+    async with Penstock(nats_url, prefix=prefix, timeout=60) as client:
         for id, text in TEXTS.items():
             document = SearchDocument(id=id, content=text, metadata={"words": len(text.split())})
             await client.search.index(document)

@@ -36,7 +36,7 @@ async def system(nats_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Ho
 
 @pytest.fixture
 async def ps(system: Host, nats_url: str, prefix: str) -> AsyncIterator[Penstock]:
-    async with Penstock(nats_url, prefix=prefix) as client:
+    async with Penstock(nats_url, prefix=prefix, timeout=60) as client:
         yield client
 
 
