@@ -19,7 +19,7 @@ from penstock.infra.testing import running_system
 from penstock.notifications.limits import Limits
 from penstock.notifications.service import build
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Wire:

@@ -99,8 +99,9 @@ async def test_no_vectors_stay_in_memory_for_views_that_are_gone(
     ],
 )
 async def test_every_part_of_the_index_is_verified(
-    ps: Penstock, tmp_path: Path, change: str, table: str, key: str
+    ps: Penstock, system: Host, tmp_path: Path, change: str, table: str, key: str
 ) -> None:
+    await system.services[0].projector.reach_end()  # what is folded later would be right again
     assert (await verified(ps)).count == 0
     [path] = (tmp_path / "views").glob("search.*.sqlite")
     db = apsw.Connection(str(path))
