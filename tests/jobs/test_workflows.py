@@ -9,7 +9,7 @@ import pytest
 from penstock.client import INDEX, PREVIOUS, Item, Penstock, Result, chain, group, step
 from penstock.contracts.errors import InvalidMessage, JobFailed, Refused
 from penstock.contracts.jobs import RedriveJob
-from penstock.contracts.workflows import MAX_STEPS
+from penstock.contracts.workflows import MAX_STEPS, CancelWorkflow
 from support.workers import NewWorker, Serve, event_names
 
 
@@ -92,7 +92,9 @@ async def test_a_failed_workflow_goes_on_from_its_failed_step(
 
 async def test_a_workflow_is_cancelled_as_one(ps: Penstock) -> None:
     await ps.workflows.start([step("a"), step("b"), step("c", after=["a"])], id="x")
-    assert (await ps.workflows.cancel("x", "enough")).state == "cancelled"
+    outcome = await ps.session.command(CancelWorkflow(reason="enough"), id="workflow:x")
+    ends = [(await ps.jobs.history(id))[-1].sequence for id in ("x.a", "x.b")]
+    assert outcome.sequence == max(ends)  # what is read then is what became of all of it
     assert [(await ps.jobs.get(id)).state for id in ("x.a", "x.b")] == ["cancelled"] * 2
     assert "workflow_cancelled" in await event_names(ps, "workflow:x")
 

@@ -70,18 +70,17 @@ class WorkflowEffects:
         self._handle = handle
         self._enqueue_all = enqueue
 
-    async def effect(self, workflow: Aggregate[WorkflowState], command: Envelope) -> None:
+    async def effect(self, workflow: Aggregate[WorkflowState], command: Envelope) -> int:
         """Enqueue the jobs that `command` began, or cancel those that it ended; see `Decider`."""
         state = workflow.state
         if state is None:
-            return
+            return 0
         if state.is_over:
-            if state.ended_by == command.id:
-                await self._cancel(state, command)
-            return
+            return await self._cancel(state, command) if state.ended_by == command.id else 0
         begun = [key for key, run in state.runs.items() if run.begun_by == command.id]
         if begun:
             await self.enqueue(state, {key: state.under_way(key) for key in begun}, command)
+        return 0
 
     # -- enqueueing ----------------------------------------------------------------------------
 
@@ -135,18 +134,21 @@ class WorkflowEffects:
         if not isinstance(now, WorkflowState) or now.is_over:
             await self._cancel(state, command)
 
-    async def _cancel(self, state: WorkflowState, command: Envelope) -> None:
-        """Cancel every job that was under way in `state`."""
-        ids, cancel = under_way(state), cancelling(state)
+    async def _cancel(self, state: WorkflowState, command: Envelope) -> int:
+        """Cancel every job that was under way in `state`; the sequence of the last event."""
+        ids, cancel, last = under_way(state), cancelling(state), 0
 
         async def one(index: int) -> None:
+            nonlocal last
             id = ids[index]
             command_id = f"{command.id}:{id}:cancel"
             # Else it is over, or was never there.
             with contextlib.suppress(NotFound, Refused, Archived, Erased):
-                await self._handle(_command(cancel, command_id, id, command))
+                outcome = await self._handle(_command(cancel, command_id, id, command))
+                last = max(last, outcome.sequence)
 
         await each(range(len(ids)), one)
+        return last
 
 
 def _jobs(
