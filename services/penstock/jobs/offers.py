@@ -39,7 +39,10 @@ class Offers:
         """The same for several, together where they are many. Raises as `offer`: some are offered
         then.
         """
-        items = [self.item(job) for job in jobs]
+        await self.put([self.item(job) for job in jobs])
+
+    async def put(self, items: list[Message]) -> None:
+        """Put these items, and no others of the same jobs. Raises as `offer_all`."""
         while items:
             count = _fitting(items)
             await self._publish(items[:count])
@@ -62,19 +65,24 @@ class Offers:
 
     def message(self, state: JobState, last: Envelope, ready: JobReady) -> Message:
         """The message with the item `ready` of a job, whose last event is `last`."""
-        item = wrap(
-            ready,
-            id=f"{state.id}:{ready.sequence}",
-            subject=state.id,
-            time=datetime.now(UTC),
-            correlationid=last.correlationid,
-            cause=last,
-            actor=last.actor,
-            version=last.version,
-            traceparent=last.traceparent,
-        )
+        item = envelope_of(state, last, ready, datetime.now(UTC))
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)
         return subject, encode(item), {MSG_ID: item.id}
+
+
+def envelope_of(state: JobState, last: Envelope, ready: JobReady, now: datetime) -> Envelope:
+    """What goes around `ready`."""
+    return wrap(
+        ready,
+        id=f"{state.id}:{ready.sequence}",
+        subject=state.id,
+        time=now,
+        correlationid=last.correlationid,
+        cause=last,
+        actor=last.actor,
+        version=last.version,
+        traceparent=last.traceparent,
+    )
 
 
 def _fitting(items: Sequence[Message]) -> int:
