@@ -25,6 +25,7 @@ Take = Callable[[Msg], Awaitable[None]]
 Message = tuple[str, bytes, Mapping[str, str]]
 
 _IN_SUBJECT = re.compile(r"[!-~]+").fullmatch
+_IN_SUBJECTS = re.compile(r"[!-~]+(?: [!-~]+)*").fullmatch
 _IN_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 
@@ -148,21 +149,25 @@ def batch_frames(messages: Sequence[Message], id: str, first: int) -> list[bytes
 
     Written out, since this is most of what a batch costs its sender.
     """
-    heads, lines = [], 0
+    if not messages:
+        return []
+    heads, lines, known, own = [], 0, None, ""
     member = f"Nats-Batch-Id: {id}\r\nNats-Batch-Sequence: "
     for place, (subject, body, headers) in enumerate(messages, first):
-        own = "".join([name + ": " + value + "\r\n" for name, value in headers.items()])
+        if headers is not known:  # many share theirs
+            known, own = headers, "".join([f"{n + ': ' + v}\r\n" for n, v in headers.items()])
         text = f"NATS/1.0\r\n{own}{member}{place}\r\n\r\n"
         size = len(text)
         heads.append(f"HPUB {subject} {size} {size + len(body)}\r\n{text}")
         lines += len(headers) + 5
     # Looked at together: what is unusual in one of them shows in the whole.
-    whole = "".join(heads)
+    whole, names = "\0".join(heads), " ".join([subject for subject, _, _ in messages])
     usual = whole.count("\n") == whole.count("\r") == lines and whole.isascii()
-    if not (usual and all(_IN_SUBJECT(subject) for subject, _, _ in messages)):
+    apart = whole.count("\0") == names.count(" ") == len(heads) - 1
+    if not (usual and apart and _IN_SUBJECTS(names)):
         return None
-    bodies = [body for _, body, _ in messages]
-    return [b"%b%b\r\n" % (h.encode(), body) for h, body in zip(heads, bodies, strict=True)]
+    written = whole.encode().split(b"\0")
+    return [b"%b%b\r\n" % (h, body) for h, (_, body, _) in zip(written, messages, strict=True)]
 
 
 @lru_cache(maxsize=256)
