@@ -14,7 +14,8 @@ from nats.aio.msg import Msg
 from nats.js.api import Header
 
 from penstock.infra.bus import Bus
-from penstock.infra.nats_client import NatsClient, batch_frames, frame, numbered
+from penstock.infra.nats_client import NatsClient
+from penstock.infra.nats_frames import batch_frames, frame, ingest_frames, ingest_reply, numbered
 from penstock.infra.nats_parser import MessageParser, headers_of
 from penstock.infra.nats_server import EmbeddedNats
 from support.proxy import Proxy
@@ -119,10 +120,20 @@ def test_members_of_a_batch_are_written_as_each_by_itself_or_not_at_all(
     assert batch_frames(messages, "0a1b", 7) in (None, each)
 
 
+@given(st.lists(st.tuples(words, st.binary(max_size=9), header) | usual, max_size=6))
+def test_those_of_an_ingest_are_written_as_each_by_itself_or_not_at_all(
+    messages: list[tuple[str, bytes, dict[str, str]]],
+) -> None:
+    replies = [ingest_reply("in.7", place, len(messages)) for place in range(1, len(messages) + 1)]
+    each = [frame(*one, reply=to) for one, to in zip(messages, replies, strict=True)]
+    assert ingest_frames(messages, "in.7") in (None, each)
+
+
 def test_usual_members_of_a_batch_are_written_at_once() -> None:
     messages = [("a.b", b"1", shared), ("c", b"\0 \r\n", {"Nats-Msg-Id": "c:7"}), ("d", b"", {})]
     assert batch_frames(messages, "0a1b", 1) is not None
     assert batch_frames([], "0a1b", 1) == []
+    assert ingest_frames(messages, "in.7") is not None
 
 
 async def test_a_subject_that_cannot_be_is_refused_as_by_the_library(bus: Bus) -> None:

@@ -17,6 +17,8 @@ from penstock.infra.append_many import BATCH_BYTES, FEW
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH
 from penstock.infra.deciding.aggregate import Aggregate
+from penstock.infra.event_log import Durability
+from penstock.infra.fast_ingest import ingest
 from penstock.infra.shared_batches import SharedBatches
 from penstock.infra.storing import REPLY
 from penstock.jobs.job import ready
@@ -25,10 +27,11 @@ Job = Aggregate[JobState]
 
 
 class Offers:
-    """Puts items into the work queue."""
+    """Puts items into the work queue. `durability` is what the server's word for that means."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, durability: Durability = "fsync") -> None:
         self._bus = bus
+        self._is_synced = durability == "fsync"
         self._batches = SharedBatches(bus, timeout=REPLY)
 
     async def offer(self, job: Job) -> None:
@@ -51,11 +54,17 @@ class Offers:
     async def _publish(self, items: Sequence[Message]) -> None:
         if len(items) >= FEW:
             try:
-                await self._batches.publish(items)
-                return
+                if await self._publish_together(items):
+                    return
             except StreamError:
                 pass  # one of them was offered before: each tells by itself
         await asyncio.gather(*(self._bus.publish_acked(*item) for item in items))
+
+    async def _publish_together(self, items: Sequence[Message]) -> bool:
+        if self._is_synced:
+            await self._batches.publish(items)
+            return True
+        return await ingest(self._bus, items, timeout=REPLY)
 
     def item(self, job: Job) -> Message:
         """The message for a job that may be run as it is now."""
