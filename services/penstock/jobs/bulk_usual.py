@@ -22,7 +22,8 @@ from penstock.infra.deciding.decider import Context
 from penstock.jobs.bulk_items import event_of, is_asking_nobody, own_command
 from penstock.jobs.dispatch import is_plain
 from penstock.jobs.domain import PREFIXES
-from penstock.jobs.job import Offer, decide, evolve, next_step
+from penstock.jobs.job import Offer, decide, next_step
+from penstock.jobs.job_evolve import evolve
 from penstock.jobs.offers import envelope_of
 
 KINDS = 8  # forms of one command; a job of yet another kind goes the way of one by itself
