@@ -8,10 +8,11 @@ import pytest
 
 from penstock.contracts.errors import TooLarge
 from penstock.contracts.subjects import EXPECTED, MSG_ID
-from penstock.infra.bus import Bus, Message, StreamError
+from penstock.infra.bus import Bus, ConnectionLost, Message, StreamError
 from penstock.infra.commit import MAX_BATCH
 from penstock.infra.fast_ingest import ingest
 from penstock.infra.streams import streams
+from support.proxy import Proxy
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,19 @@ async def test_a_first_one_that_is_refused_is_told(bus: Bus) -> None:
     with pytest.raises(StreamError):
         await ingest(bus, [(*first[:2], {EXPECTED: "7"}), *others], timeout=10)
     assert await bodies(bus) == []
+
+
+async def test_after_a_lost_connection_it_is_finished_by_trying_again(
+    bus: Bus, cut_bus: Bus, proxy: Proxy
+) -> None:
+    sent = items(bus, "a", MAX_BATCH)
+    trying = asyncio.create_task(ingest(cut_bus, sent, timeout=10))
+    await asyncio.sleep(0)
+    proxy.cut()
+    with pytest.raises(ConnectionLost):
+        await trying
+    assert await ingest(cut_bus, sent, timeout=10)
+    assert sorted(await bodies(bus)) == sorted(f"a{n}" for n in range(MAX_BATCH))
 
 
 async def test_a_stream_that_does_not_take_part_says_so(bus: Bus) -> None:
