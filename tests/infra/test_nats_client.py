@@ -6,13 +6,16 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
 from penstock.infra.bus import Bus
-from penstock.infra.nats_client import NatsClient, frame
+from penstock.infra.nats_client import NatsClient
+from penstock.infra.nats_frames import batch_frames, frame, ingest_frames, ingest_reply, numbered
 from penstock.infra.nats_parser import MessageParser, headers_of
 from penstock.infra.nats_server import EmbeddedNats
 from support.proxy import Proxy
@@ -101,6 +104,36 @@ def test_what_is_unusual_is_left_to_the_library(
     subject: str, reply: str, headers: dict[str, str] | None
 ) -> None:
     assert frame(subject, b"", headers, reply) is None
+
+
+words = st.sampled_from(["a", "a.b", "", "a b", "a\r\nPUB b 0", "a\0b", "größe", "100%"])
+shared = {"Nats-Expected-Last-Subject-Sequence": "0"}
+header = st.just(shared) | st.dictionaries(st.sampled_from(["Name", "Other"]), words, max_size=2)
+usual = st.tuples(st.sampled_from(["a", "a.b"]), st.binary(max_size=9), st.just(shared))
+
+
+@given(st.lists(st.tuples(words, st.binary(max_size=9), header) | usual, max_size=6))
+def test_members_of_a_batch_are_written_as_each_by_itself_or_not_at_all(
+    messages: list[tuple[str, bytes, dict[str, str]]],
+) -> None:
+    each = [frame(*member) for member in numbered(messages, "0a1b", 7)]
+    assert batch_frames(messages, "0a1b", 7) in (None, each)
+
+
+@given(st.lists(st.tuples(words, st.binary(max_size=9), header) | usual, max_size=6))
+def test_those_of_an_ingest_are_written_as_each_by_itself_or_not_at_all(
+    messages: list[tuple[str, bytes, dict[str, str]]],
+) -> None:
+    replies = [ingest_reply("in.7", place, len(messages)) for place in range(1, len(messages) + 1)]
+    each = [frame(*one, reply=to) for one, to in zip(messages, replies, strict=True)]
+    assert ingest_frames(messages, "in.7") in (None, each)
+
+
+def test_usual_members_of_a_batch_are_written_at_once() -> None:
+    messages = [("a.b", b"1", shared), ("c", b"\0 \r\n", {"Nats-Msg-Id": "c:7"}), ("d", b"", {})]
+    assert batch_frames(messages, "0a1b", 1) is not None
+    assert batch_frames([], "0a1b", 1) == []
+    assert ingest_frames(messages, "in.7") is not None
 
 
 async def test_a_subject_that_cannot_be_is_refused_as_by_the_library(bus: Bus) -> None:

@@ -32,18 +32,8 @@ from penstock.contracts.jobs import (
     Rules,
 )
 from penstock.infra.deciding.decider import Context
-from penstock.jobs.job import (
-    ERRORS_KEPT,
-    Command,
-    Event,
-    Offer,
-    Wait,
-    Withdraw,
-    decide,
-    evolve,
-    next_step,
-    ready,
-)
+from penstock.jobs.job import Command, Offer, Wait, Withdraw, decide, next_step, ready
+from penstock.jobs.job_evolve import ERRORS_KEPT, Event, evolve
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=90)

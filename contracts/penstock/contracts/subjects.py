@@ -35,6 +35,11 @@ def token(id: str) -> str:
     return quote(id, safe="-_").replace(".", "%2E").replace("~", "%7E")
 
 
+def stands_for_itself(id: str) -> bool:
+    """Whether `id` is its own token."""
+    return _PLAIN(id) is not None
+
+
 def untoken(token: str) -> str:
     """The id that `token` stands for."""
     return unquote(token)

@@ -16,8 +16,15 @@ from nats.errors import Error as NatsError
 
 from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.infra.connection import Connection
-from penstock.infra.inbox import ConnectionLost
-from penstock.infra.nats_client import Message, batch_frames, frame, numbered
+from penstock.infra.inbox import ConnectionLost, IsLast, has_status
+from penstock.infra.nats_frames import (
+    Message,
+    batch_frames,
+    frame,
+    ingest_frames,
+    ingest_reply,
+    numbered,
+)
 from penstock.infra.replies import Ack, Stored, StreamError, ack_of, api_answer, content, stored
 
 # What a caller of the bus gets and catches, so that it is found beside it.
@@ -122,7 +129,8 @@ class Bus(Connection):
         many: bool = False,
     ) -> asyncio.Future[list[Msg]]:
         timeout = self.timeout if timeout is None else timeout
-        reply, future = self._inbox.expect(timeout, many=many, lost=True)
+        is_last = {"is_last": has_status} if many else {}
+        reply, future = self._inbox.expect(timeout, lost=True, **is_last)
         try:
             await self.publish(subject, body, headers, reply=reply)
         except PenstockError:
@@ -158,6 +166,27 @@ class Bus(Connection):
         frames = batch_frames(messages, id, first)
         members = messages if frames else list(numbered(messages, id, first))
         await self._publish_frames(frames, members)
+
+    async def publish_ingest(
+        self, messages: Sequence[Message], id: str, is_last: IsLast, *, timeout: float
+    ) -> Msg:
+        """Send all messages of the fast ingest `id`; the reply that ends it.
+
+        Raises TooLarge or Unavailable; Timeout or ConnectionLost, after which any may be stored.
+        """
+        inbox, future = self._inbox.expect(timeout, is_last=is_last, lost=True)
+        reply, count = f"{inbox}.{id}.{len(messages)}.fail", len(messages)
+        try:
+            if frames := ingest_frames(messages, reply):
+                await self._publish_frames(frames, messages)
+            else:
+                for place, (subject, body, headers) in enumerate(messages, 1):
+                    to = ingest_reply(reply, place, count)
+                    await self.publish(subject, body, headers, reply=to)
+        except PenstockError:
+            future.cancel()
+            raise
+        return (await future)[-1]
 
     async def _publish_frames(
         self, frames: Sequence[bytes] | None, messages: Sequence[Message]

@@ -15,7 +15,7 @@ from typing import Protocol
 from penstock.contracts.errors import TooLarge, Unavailable
 from penstock.contracts.subjects import EXPECTED
 from penstock.infra.bus import Bus, Message, StreamError
-from penstock.infra.nats_client import numbered
+from penstock.infra.nats_frames import numbered
 
 MAX_BATCH = 1000  # messages: the server's own limit
 # The server had no room for another open batch, or gave up ours before it was complete.

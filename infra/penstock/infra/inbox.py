@@ -16,6 +16,9 @@ from penstock.contracts.errors import Timeout, Unavailable
 SWEEP = 0.25  # seconds between two looks for what is late
 
 
+IsLast = Callable[[Msg], bool]
+
+
 class ConnectionLost(Timeout):
     """The connection ended before the answer came. What was asked may have happened."""
 
@@ -27,25 +30,34 @@ def status_of(msg: Msg) -> str | None:
     return msg.headers.get("Status") if msg.headers else None
 
 
+def has_status(msg: Msg) -> bool:
+    """Whether a reply carries a status, which ends several of them."""
+    return status_of(msg) is not None
+
+
+def _any(_: Msg) -> bool:
+    return True
+
+
 class _Waiter:
-    """Gathers the replies to one request: the first, or all until a status ends them.
+    """Gathers the replies to one request until `is_last` says that it was the last one.
 
     `lost` tells whether to give up when the connection is lost, since the request may be.
     """
 
-    __slots__ = ("deadline", "future", "got", "lost", "many")
+    __slots__ = ("deadline", "future", "got", "is_last", "lost")
 
-    def __init__(self, deadline: float, *, many: bool, lost: bool) -> None:
+    def __init__(self, deadline: float, is_last: IsLast, *, lost: bool) -> None:
         self.future: asyncio.Future[list[Msg]] = asyncio.get_running_loop().create_future()
         self.deadline = deadline
         self.got: list[Msg] = []
-        self.many = many
+        self.is_last = is_last
         self.lost = lost
 
     def take(self, msg: Msg) -> bool:
         """Whether this was the last one."""
         self.got.append(msg)
-        if self.many and status_of(msg) is None:
+        if not self.is_last(msg):
             return False
         if not self.future.done():
             self.future.set_result(self.got)
@@ -61,28 +73,29 @@ class Inbox:
     """`subject` is to be subscribed with `take` as callback, while `sweep` runs as a task."""
 
     def __init__(self, prefix: str) -> None:
-        self.subject = f"{prefix}.*"
+        self.subject = f"{prefix}.>"
         self._prefix = prefix
         self._skip = len(prefix) + 1
         self._keys = itertools.count()
         self._waiting: dict[str, _Waiter] = {}
 
     def expect(
-        self, timeout: float, *, many: bool = False, lost: bool = False
+        self, timeout: float, *, is_last: IsLast = _any, lost: bool = False
     ) -> tuple[str, asyncio.Future[list[Msg]]]:
         """A reply subject, and the future of what will come there within `timeout` seconds.
 
-        One message, or with `many` all up to one with a status. Raises Timeout; with `lost` also
-        ConnectionLost, as soon as the connection is.
+        That is one message, or all up to the one that `is_last`; what comes on subjects under it
+        counts as well. Raises Timeout; with `lost` also ConnectionLost, as soon as the connection
+        is.
         """
         key = str(next(self._keys))
         deadline = asyncio.get_running_loop().time() + timeout
-        waiter = self._waiting[key] = _Waiter(deadline, many=many, lost=lost)
+        waiter = self._waiting[key] = _Waiter(deadline, is_last, lost=lost)
         return f"{self._prefix}.{key}", waiter.future
 
     async def take(self, msg: Msg) -> None:
         """Hand a reply to whoever waits for it."""
-        key = msg.subject[self._skip :]
+        key = msg.subject[self._skip :].partition(".")[0]
         waiter = self._waiting.get(key)
         if waiter is not None and waiter.take(msg):
             del self._waiting[key]

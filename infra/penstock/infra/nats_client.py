@@ -10,22 +10,17 @@ in the usual form is left to the library.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nats import errors
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from penstock.infra.nats_frames import frame
 from penstock.infra.nats_parser import MessageParser, header_lines
 
 Take = Callable[[Msg], Awaitable[None]]
-Message = tuple[str, bytes, Mapping[str, str]]
-
-_IN_SUBJECT = re.compile(r"[!-~]+").fullmatch
-_IN_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 
 class NatsClient(Client):
@@ -116,57 +111,3 @@ class NatsClient(Client):
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         """See `header_lines`."""
         return header_lines(raw.decode("utf-8", "replace"))
-
-
-def frame(
-    subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = ""
-) -> bytes | None:
-    """A message as it goes over the wire; None for what is unusual, and left to the library."""
-    if _IN_SUBJECT(subject) is None or (reply and _IN_SUBJECT(reply) is None):
-        return None
-    to = f"{subject} {reply}" if reply else subject
-    if headers is None:
-        return b"PUB %b %d\r\n%b\r\n" % (to.encode(), len(body), body)
-    lines = [f"{_header(name)}{value.strip()}\r\n" for name, value in headers.items()]
-    text = "".join(lines)
-    if text.count("\r") != len(lines) or text.count("\n") != len(lines) or "\0" in text:
-        return None
-    head = b"NATS/1.0\r\n%b\r\n" % text.encode()
-    total = len(head) + len(body)
-    return b"HPUB %b %d %d\r\n%b%b\r\n" % (to.encode(), len(head), total, head, body)
-
-
-def numbered(messages: Sequence[Message], id: str, first: int) -> Iterator[Message]:
-    """Messages with what makes them members of a batch, their places counted from `first`."""
-    for place, (subject, body, headers) in enumerate(messages, first):
-        member = {"Nats-Batch-Id": id, "Nats-Batch-Sequence": str(place)}
-        yield subject, body, {**headers, **member}
-
-
-def batch_frames(messages: Sequence[Message], id: str, first: int) -> list[bytes] | None:
-    """What `numbered` gives as it goes over the wire; None if one of them is unusual.
-
-    Written out, since this is most of what a batch costs its sender.
-    """
-    heads, lines = [], 0
-    member = f"Nats-Batch-Id: {id}\r\nNats-Batch-Sequence: "
-    for place, (subject, body, headers) in enumerate(messages, first):
-        own = "".join([name + ": " + value + "\r\n" for name, value in headers.items()])
-        text = f"NATS/1.0\r\n{own}{member}{place}\r\n\r\n"
-        size = len(text)
-        heads.append(f"HPUB {subject} {size} {size + len(body)}\r\n{text}")
-        lines += len(headers) + 5
-    # Looked at together: what is unusual in one of them shows in the whole.
-    whole = "".join(heads)
-    usual = whole.count("\n") == whole.count("\r") == lines and whole.isascii()
-    if not (usual and all(_IN_SUBJECT(subject) for subject, _, _ in messages)):
-        return None
-    bodies = [body for _, body, _ in messages]
-    return [b"%b%b\r\n" % (h.encode(), body) for h, body in zip(heads, bodies, strict=True)]
-
-
-@lru_cache(maxsize=256)
-def _header(name: str) -> str:
-    """A header's line up to its value; what cannot be a header's name spoils the line."""
-    # Not by an f-string: that shows the name of a member of an enumeration, not its text.
-    return name + ": " if _IN_NAME(name) else "\0"

@@ -44,11 +44,12 @@ class _ApiError(msgspec.Struct):
 
 
 class Ack(msgspec.Struct):
-    """JetStream's word that a message is stored, and where."""
+    """JetStream's word that a message is stored, and where; `count` of them if it was a batch."""
 
     stream: str = ""
     seq: int = 0
     duplicate: bool = False
+    count: int = 0
     error: _ApiError | None = None
 
 

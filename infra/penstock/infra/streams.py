@@ -80,7 +80,14 @@ def streams(subjects: Subjects, replicas: int = 1, *, clustered: bool = False) -
         *(event_stream(subjects, service, replicas) for service in SERVICES),
         _stream(name("changes"), [f"{p}.change.>"], replicas, max_age=30 * DAY),
         _stream(name("cmd"), [f"{p}.cmd.>"], replicas, retention="workqueue"),
-        _stream(name("work"), [f"{p}.work.>"], replicas, retention=by_server, allow_atomic=True),
+        _stream(
+            name("work"),
+            [f"{p}.work.>"],
+            replicas,
+            retention=by_server,
+            allow_atomic=True,
+            allow_batched=True,
+        ),
         _stream(
             name("sched"),
             [f"{p}.sched.>"],

@@ -33,8 +33,12 @@ class Entrance:
         """Why the job may not be enqueued, or None; None for other commands."""
         if not isinstance(data, EnqueueJob):
             return None
-        if refusal := self._queues.refusal(data.queue) or self._handlers.refusal(data):
+        if refusal := self.refusal(data):
             return refusal
         if data.rules.unique_key is None or (await load(command.subject)).sequence:
             return None
         return await self._unique.reserve(command.subject, data.rules, load)
+
+    def refusal(self, job: EnqueueJob) -> PenstockError | None:
+        """Why no new job like this is taken, as far as memory tells."""
+        return self._queues.refusal(job.queue) or self._handlers.refusal(job)

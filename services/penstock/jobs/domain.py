@@ -20,7 +20,7 @@ from penstock.contracts.queues import QueueState
 from penstock.contracts.schedules import ScheduleState
 from penstock.contracts.workflow_state import WorkflowState
 from penstock.infra.deciding.decider import Context
-from penstock.jobs import gate, job, queue, schedule, tally, workflow
+from penstock.jobs import gate, job, job_evolve, queue, schedule, tally, workflow
 
 State = JobState | ScheduleState | WorkflowState | QueueState | GateState | TallyState
 FINAL = (*job.FINAL, "deleted")
@@ -42,9 +42,9 @@ JOB = Kind(
     prefix="",
     state=JobState,
     commands=get_args(job.Command),
-    events=get_args(job.Event),
+    events=get_args(job_evolve.Event),
     decide=job.decide,
-    evolve=job.evolve,
+    evolve=job_evolve.evolve,
     finished=job.finished,
 )
 SCHEDULE = Kind(

@@ -17,6 +17,8 @@ from penstock.infra.append_many import BATCH_BYTES, FEW
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH
 from penstock.infra.deciding.aggregate import Aggregate
+from penstock.infra.event_log import Durability
+from penstock.infra.fast_ingest import ingest
 from penstock.infra.shared_batches import SharedBatches
 from penstock.infra.storing import REPLY
 from penstock.jobs.job import ready
@@ -25,10 +27,11 @@ Job = Aggregate[JobState]
 
 
 class Offers:
-    """Puts items into the work queue."""
+    """Puts items into the work queue. `durability` is what the server's word for that means."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, durability: Durability = "fsync") -> None:
         self._bus = bus
+        self._is_synced = durability == "fsync"
         self._batches = SharedBatches(bus, timeout=REPLY)
 
     async def offer(self, job: Job) -> None:
@@ -39,7 +42,10 @@ class Offers:
         """The same for several, together where they are many. Raises as `offer`: some are offered
         then.
         """
-        items = [self.item(job) for job in jobs]
+        await self.put([self.item(job) for job in jobs])
+
+    async def put(self, items: list[Message]) -> None:
+        """Put these items, and no others of the same jobs. Raises as `offer_all`."""
         while items:
             count = _fitting(items)
             await self._publish(items[:count])
@@ -48,11 +54,17 @@ class Offers:
     async def _publish(self, items: Sequence[Message]) -> None:
         if len(items) >= FEW:
             try:
-                await self._batches.publish(items)
-                return
+                if await self._publish_together(items):
+                    return
             except StreamError:
                 pass  # one of them was offered before: each tells by itself
         await asyncio.gather(*(self._bus.publish_acked(*item) for item in items))
+
+    async def _publish_together(self, items: Sequence[Message]) -> bool:
+        if self._is_synced:
+            await self._batches.publish(items)
+            return True
+        return await ingest(self._bus, items, timeout=REPLY)
 
     def item(self, job: Job) -> Message:
         """The message for a job that may be run as it is now."""
@@ -62,19 +74,24 @@ class Offers:
 
     def message(self, state: JobState, last: Envelope, ready: JobReady) -> Message:
         """The message with the item `ready` of a job, whose last event is `last`."""
-        item = wrap(
-            ready,
-            id=f"{state.id}:{ready.sequence}",
-            subject=state.id,
-            time=datetime.now(UTC),
-            correlationid=last.correlationid,
-            cause=last,
-            actor=last.actor,
-            version=last.version,
-            traceparent=last.traceparent,
-        )
+        item = envelope_of(state, last, ready, datetime.now(UTC))
         subject = self._bus.subjects.work(state.queue, state.priority, state.id)
         return subject, encode(item), {MSG_ID: item.id}
+
+
+def envelope_of(state: JobState, last: Envelope, ready: JobReady, now: datetime) -> Envelope:
+    """What goes around `ready`."""
+    return wrap(
+        ready,
+        id=f"{state.id}:{ready.sequence}",
+        subject=state.id,
+        time=now,
+        correlationid=last.correlationid,
+        cause=last,
+        actor=last.actor,
+        version=last.version,
+        traceparent=last.traceparent,
+    )
 
 
 def _fitting(items: Sequence[Message]) -> int:

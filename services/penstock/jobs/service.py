@@ -80,7 +80,7 @@ def build(frame: Frame) -> Service[State]:
         look_up=entrance,
     )
     decider = service.decider
-    offers = Offers(frame.bus)
+    offers = Offers(frame.bus, frame.settings.durability)
     admission = Admission(
         frame.bus,
         Gates(frame.bus, service.log, decider.load),
@@ -95,7 +95,7 @@ def build(frame: Frame) -> Service[State]:
     service.parts += [admission.wakes, sweep.part()]
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
-    service.own[EnqueueJobs] = bulk = BulkEnqueue(frame.bus, decider, dispatch, entrance)
+    service.own[EnqueueJobs] = bulk = BulkEnqueue(frame.bus, decider, dispatch, offers, entrance)
     returned = StepResults(frame.bus)
     workflows = WorkflowEffects(frame.bus, returned, decider.load, decider.handle, bulk.enqueue)
     effects[WorkflowState] = workflows.effect

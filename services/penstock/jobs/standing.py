@@ -26,7 +26,7 @@ from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.last_messages import LastMessages
 from penstock.jobs.gate_view import Waiting
-from penstock.jobs.job import evolve
+from penstock.jobs.job_evolve import evolve
 
 TOGETHER = 500  # jobs asked for in one request
 # After these it is neither offered nor told of to a workflow: what came between changes nothing.

@@ -17,7 +17,7 @@ from penstock.contracts.job_state import JobState
 from penstock.contracts.job_tally import Counted, JobsTallied, Stepped, TallyState
 from penstock.infra.deciding.aggregate import Tombstone
 from penstock.infra.event_log import Recorded
-from penstock.jobs import job
+from penstock.jobs import job_evolve
 from penstock.jobs.job_moves import (
     GONE,
     KEPT,
@@ -110,9 +110,9 @@ def _steps(records: Sequence[Recorded]) -> Iterator[Step]:
         if isinstance(data, Tombstone):
             state = before = None  # what was before counts elsewhere, what comes is another life
             continue
-        if not isinstance(data, job.Event):
+        if not isinstance(data, job_evolve.Event):
             return  # of another kind of aggregate
-        state = job.evolve(state, data, record.event)
+        state = job_evolve.evolve(state, data, record.event)
         if after := next_move(before, state, data, milliseconds(record.event.time)):
             yield Step(record.sequence, state, before, after)
             before = after

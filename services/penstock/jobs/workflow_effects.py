@@ -41,7 +41,7 @@ from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.sender import Cause, Sender
 from penstock.jobs.at_once import each
-from penstock.jobs.bulk import Item
+from penstock.jobs.bulk_items import Item
 from penstock.jobs.workflow_jobs import asked, cancelling, enqueueing, of_another, under_way
 from penstock.jobs.workflow_payload import filled
 from penstock.jobs.workflow_results import StepResults
