@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.js.api import Header
 
 from penstock.infra.bus import Bus
-from penstock.infra.nats_client import NatsClient, frame
+from penstock.infra.nats_client import NatsClient, batch_frames, frame, numbered, reply_frames
 from penstock.infra.nats_parser import MessageParser, headers_of
 from penstock.infra.nats_server import EmbeddedNats
 from support.proxy import Proxy
@@ -101,6 +101,36 @@ def test_what_is_unusual_is_left_to_the_library(
     subject: str, reply: str, headers: dict[str, str] | None
 ) -> None:
     assert frame(subject, b"", headers, reply) is None
+
+
+MANY = [
+    ("a.b", b"body\r\n", {"Nats-Msg-Id": "a", "Other": "b c"}),
+    ("a.c", b"", {}),
+]
+
+
+def test_many_messages_are_written_as_one_is() -> None:
+    assert reply_frames(MANY, "_INBOX.a.1-") == [
+        frame(*message, f"_INBOX.a.1-{place}") for place, message in enumerate(MANY)
+    ]
+    assert batch_frames(MANY, "id", 3) == [frame(*message) for message in numbered(MANY, "id", 3)]
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        ("a b", b"", {}),
+        ("", b"", {}),
+        ("größe", b"", {}),
+        ("a\r\nPUB b 0", b"", {}),
+        ("a", b"", {"Name": "two\r\nlines"}),
+    ],
+)
+def test_many_with_an_unusual_one_are_left_to_the_library(
+    unusual: tuple[str, bytes, dict[str, str]],
+) -> None:
+    assert reply_frames([*MANY, unusual], "_INBOX.a.1-") is None
+    assert batch_frames([*MANY, unusual], "id", 1) is None
 
 
 async def test_a_subject_that_cannot_be_is_refused_as_by_the_library(bus: Bus) -> None:

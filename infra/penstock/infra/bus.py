@@ -16,8 +16,8 @@ from nats.errors import Error as NatsError
 
 from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.infra.connection import Connection
-from penstock.infra.inbox import ConnectionLost
-from penstock.infra.nats_client import Message, batch_frames, frame, numbered
+from penstock.infra.inbox import Answered, ConnectionLost
+from penstock.infra.nats_client import Message, batch_frames, frame, numbered, reply_frames
 from penstock.infra.replies import Ack, Stored, StreamError, ack_of, api_answer, content, stored
 
 # What a caller of the bus gets and catches, so that it is found beside it.
@@ -159,14 +159,30 @@ class Bus(Connection):
         members = messages if frames else list(numbered(messages, id, first))
         await self._publish_frames(frames, members)
 
+    async def publish_each(
+        self, messages: Sequence[Message], answered: Sequence[Answered], *, timeout: float
+    ) -> None:
+        """As `publish_many`, into a stream: each of `answered` is called with the reply to its
+        message, which `ack_of` reads, or with Timeout or ConnectionLost.
+
+        Raises TooLarge or Unavailable, and then calls none of them.
+        """
+        reply = self._inbox.expect_each(answered, timeout)
+        try:
+            frames = reply_frames(messages, reply)
+            await self._publish_frames(frames, messages, reply)
+        except PenstockError:
+            self._inbox.forget(reply)
+            raise
+
     async def _publish_frames(
-        self, frames: Sequence[bytes] | None, messages: Sequence[Message]
+        self, frames: Sequence[bytes] | None, messages: Sequence[Message], reply: str = ""
     ) -> None:
         largest = max((len(body) for _, body, _ in messages), default=0)
         self.check_size(largest)
         if frames is None:
-            for message in messages:
-                await self.publish(*message)
+            for place, message in enumerate(messages):
+                await self.publish(*message, reply=f"{reply}{place}" if reply else "")
             return
         try:
             await self.nc.publish_frames(frames, largest)

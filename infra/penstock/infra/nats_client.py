@@ -144,22 +144,40 @@ def numbered(messages: Sequence[Message], id: str, first: int) -> Iterator[Messa
 
 
 def batch_frames(messages: Sequence[Message], id: str, first: int) -> list[bytes] | None:
-    """What `numbered` gives as it goes over the wire; None if one of them is unusual.
-
-    Written out, since this is most of what a batch costs its sender.
-    """
-    heads, lines = [], 0
+    """What `numbered` gives as it goes over the wire; None if one of them is unusual."""
     member = f"Nats-Batch-Id: {id}\r\nNats-Batch-Sequence: "
-    for place, (subject, body, headers) in enumerate(messages, first):
+    ends = [f"{member}{place}\r\n\r\n" for place in range(first, first + len(messages))]
+    return _frames(messages, [subject for subject, _, _ in messages], ends, lines=2)
+
+
+def reply_frames(messages: Sequence[Message], reply: str) -> list[bytes] | None:
+    """Messages as they go over the wire, each with its place behind `reply` as reply subject.
+
+    None if one of them is unusual.
+    """
+    to = [f"{subject} {reply}{place}" for place, (subject, _, _) in enumerate(messages)]
+    return _frames(messages, to, ["\r\n"] * len(messages), lines=0)
+
+
+def _frames(
+    messages: Sequence[Message], to: Sequence[str], ends: Sequence[str], *, lines: int
+) -> list[bytes] | None:
+    """Each message `to` where it goes, with `ends` behind its own headers, of so many `lines`.
+
+    Written out, since this is most of what many messages cost their sender.
+    """
+    heads, count = [], 0
+    for (_, body, headers), where, end in zip(messages, to, ends, strict=True):
         own = "".join([name + ": " + value + "\r\n" for name, value in headers.items()])
-        text = f"NATS/1.0\r\n{own}{member}{place}\r\n\r\n"
+        text = f"NATS/1.0\r\n{own}{end}"
         size = len(text)
-        heads.append(f"HPUB {subject} {size} {size + len(body)}\r\n{text}")
-        lines += len(headers) + 5
+        heads.append(f"HPUB {where} {size} {size + len(body)}\r\n{text}")
+        count += len(headers) + lines + 3
     # Looked at together: what is unusual in one of them shows in the whole.
     whole = "".join(heads)
-    usual = whole.count("\n") == whole.count("\r") == lines and whole.isascii()
-    if not (usual and all(_IN_SUBJECT(subject) for subject, _, _ in messages)):
+    usual = whole.count("\n") == whole.count("\r") == count and whole.isascii()
+    subjects = [subject for subject, _, _ in messages]
+    if not (usual and all(subjects) and _IN_SUBJECT("".join(subjects))):
         return None
     bodies = [body for _, body, _ in messages]
     return [b"%b%b\r\n" % (h.encode(), body) for h, body in zip(heads, bodies, strict=True)]
