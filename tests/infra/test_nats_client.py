@@ -15,7 +15,7 @@ from nats.js.api import Header
 
 from penstock.infra.bus import Bus
 from penstock.infra.nats_client import NatsClient
-from penstock.infra.nats_frames import batch_frames, frame, ingest_frames, ingest_reply, numbered
+from penstock.infra.nats_frames import batch_frames, frame, ingest_reply, numbered, reply_frames
 from penstock.infra.nats_parser import MessageParser, headers_of
 from penstock.infra.nats_server import EmbeddedNats
 from support.proxy import Proxy
@@ -121,19 +121,38 @@ def test_members_of_a_batch_are_written_as_each_by_itself_or_not_at_all(
 
 
 @given(st.lists(st.tuples(words, st.binary(max_size=9), header) | usual, max_size=6))
-def test_those_of_an_ingest_are_written_as_each_by_itself_or_not_at_all(
+def test_those_that_want_replies_are_written_as_each_by_itself_or_not_at_all(
     messages: list[tuple[str, bytes, dict[str, str]]],
 ) -> None:
     replies = [ingest_reply("in.7", place, len(messages)) for place in range(1, len(messages) + 1)]
     each = [frame(*one, reply=to) for one, to in zip(messages, replies, strict=True)]
-    assert ingest_frames(messages, "in.7") in (None, each)
+    assert reply_frames(messages, replies) in (None, each)
 
 
 def test_usual_members_of_a_batch_are_written_at_once() -> None:
     messages = [("a.b", b"1", shared), ("c", b"\0 \r\n", {"Nats-Msg-Id": "c:7"}), ("d", b"", {})]
     assert batch_frames(messages, "0a1b", 1) is not None
     assert batch_frames([], "0a1b", 1) == []
-    assert ingest_frames(messages, "in.7") is not None
+    assert reply_frames(messages, ["in.1", "in.2", "in.3"]) is not None
+    assert reply_frames([], []) == []
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        ("a b", b"", {}),
+        ("", b"", {}),
+        ("größe", b"", {}),
+        ("a\r\nPUB b 0", b"", {}),
+        ("a", b"", {"Name": "two\r\nlines"}),
+    ],
+)
+def test_many_with_an_unusual_one_are_left_to_the_library(
+    unusual: tuple[str, bytes, dict[str, str]],
+) -> None:
+    messages = [("a.b", b"1", shared), unusual]
+    assert reply_frames(messages, ["in.1", "in.2"]) is None
+    assert batch_frames(messages, "id", 1) is None
 
 
 async def test_a_subject_that_cannot_be_is_refused_as_by_the_library(bus: Bus) -> None:

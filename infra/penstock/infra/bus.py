@@ -7,7 +7,8 @@ in `connection`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -16,14 +17,14 @@ from nats.errors import Error as NatsError
 
 from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.infra.connection import Connection
-from penstock.infra.inbox import ConnectionLost, IsLast, has_status
+from penstock.infra.inbox import Answered, ConnectionLost, IsLast, has_status
 from penstock.infra.nats_frames import (
     Message,
     batch_frames,
     frame,
-    ingest_frames,
     ingest_reply,
     numbered,
+    reply_frames,
 )
 from penstock.infra.replies import Ack, Stored, StreamError, ack_of, api_answer, content, stored
 
@@ -176,26 +177,41 @@ class Bus(Connection):
         """
         inbox, future = self._inbox.expect(timeout, is_last=is_last, lost=True)
         reply, count = f"{inbox}.{id}.{len(messages)}.fail", len(messages)
+        replies = [ingest_reply(reply, place, count) for place in range(1, count + 1)]
         try:
-            if frames := ingest_frames(messages, reply):
-                await self._publish_frames(frames, messages)
-            else:
-                for place, (subject, body, headers) in enumerate(messages, 1):
-                    to = ingest_reply(reply, place, count)
-                    await self.publish(subject, body, headers, reply=to)
+            await self._publish_frames(reply_frames(messages, replies), messages, replies)
         except PenstockError:
             future.cancel()
             raise
         return (await future)[-1]
 
+    async def publish_each(
+        self, messages: Sequence[Message], answered: Sequence[Answered], *, timeout: float
+    ) -> None:
+        """As `publish_many`, into a stream: each of `answered` is called with the reply to its
+        message, which `ack_of` reads, or with Timeout or ConnectionLost.
+
+        Raises TooLarge or Unavailable, and then calls none of them.
+        """
+        reply = self._inbox.expect_each(answered, timeout)
+        replies = [f"{reply}{place}" for place in range(len(messages))]
+        try:
+            await self._publish_frames(reply_frames(messages, replies), messages, replies)
+        except PenstockError:
+            self._inbox.forget(reply)
+            raise
+
     async def _publish_frames(
-        self, frames: Sequence[bytes] | None, messages: Sequence[Message]
+        self,
+        frames: Sequence[bytes] | None,
+        messages: Sequence[Message],
+        replies: Iterable[str] = repeat(""),
     ) -> None:
         largest = max((len(body) for _, body, _ in messages), default=0)
         self.check_size(largest)
         if frames is None:
-            for message in messages:
-                await self.publish(*message)
+            for (subject, body, headers), reply in zip(messages, replies, strict=False):
+                await self.publish(subject, body, headers, reply=reply)
             return
         try:
             await self.nc.publish_frames(frames, largest)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nats.aio.msg import Msg
 
-from penstock.contracts.errors import Timeout, Unavailable
+from penstock.contracts.errors import PenstockError, Timeout, Unavailable
 
 SWEEP = 0.25  # seconds between two looks for what is late
-
-
 IsLast = Callable[[Msg], bool]
+Answered = Callable[[Msg | PenstockError], None]
+"""What is called with a reply, or with why there is none. It takes no time and raises nothing."""
 
 
 class ConnectionLost(Timeout):
@@ -54,7 +54,7 @@ class _Waiter:
         self.is_last = is_last
         self.lost = lost
 
-    def take(self, msg: Msg) -> bool:
+    def take(self, place: str, msg: Msg) -> bool:
         """Whether this was the last one."""
         self.got.append(msg)
         if not self.is_last(msg):
@@ -63,10 +63,38 @@ class _Waiter:
             self.future.set_result(self.got)
         return True
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: PenstockError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
             self.future.exception()  # nobody may wait any more: that is no error of its own
+
+
+class _Each:
+    """Hands out the one reply to each of many requests as it comes, by the place of the request."""
+
+    __slots__ = ("answered", "deadline", "left", "lost")
+
+    def __init__(self, deadline: float, answered: Sequence[Answered]) -> None:
+        self.answered: list[Answered | None] = list(answered)
+        self.left = len(answered)
+        self.deadline = deadline
+        self.lost = True
+
+    def take(self, place: str, msg: Msg) -> bool:
+        """Whether this was the last one."""
+        number = int(place)
+        answered, self.answered[number] = self.answered[number], None
+        if answered is None:
+            return False
+        self.left -= 1
+        answered(msg)
+        return not self.left
+
+    def fail(self, error: PenstockError) -> None:
+        loop = asyncio.get_running_loop()
+        for answered in self.answered:
+            if answered is not None:
+                loop.call_soon(answered, error)  # what one of them raises concerns no other
 
 
 class Inbox:
@@ -77,7 +105,7 @@ class Inbox:
         self._prefix = prefix
         self._skip = len(prefix) + 1
         self._keys = itertools.count()
-        self._waiting: dict[str, _Waiter] = {}
+        self._waiting: dict[str, _Waiter | _Each] = {}
 
     def expect(
         self, timeout: float, *, is_last: IsLast = _any, lost: bool = False
@@ -93,12 +121,26 @@ class Inbox:
         waiter = self._waiting[key] = _Waiter(deadline, is_last, lost=lost)
         return f"{self._prefix}.{key}", waiter.future
 
+    def expect_each(self, answered: Sequence[Answered], timeout: float) -> str:
+        """What the reply subjects of many requests begin with, followed by the request's place.
+
+        Each of `answered` is called once: with the reply, or Timeout, or ConnectionLost.
+        """
+        key = str(next(self._keys))
+        deadline = asyncio.get_running_loop().time() + timeout
+        self._waiting[key] = _Each(deadline, answered)
+        return f"{self._prefix}.{key}."
+
+    def forget(self, reply: str) -> None:
+        """Call nobody for what `expect_each` gave `reply` for."""
+        self._waiting.pop(reply[self._skip : -1], None)
+
     async def take(self, msg: Msg) -> None:
         """Hand a reply to whoever waits for it."""
-        key = msg.subject[self._skip :].partition(".")[0]
+        key, _, place = msg.subject[self._skip :].partition(".")
         waiter = self._waiting.get(key)
-        if waiter is not None and waiter.take(msg):
-            del self._waiting[key]
+        if waiter is not None and waiter.take(place, msg):
+            self._waiting.pop(key, None)
 
     async def sweep(self) -> None:
         """Fail what is late, for ever. Cheaper than a timer for each."""
@@ -122,6 +164,6 @@ class Inbox:
         """Nothing will come any more."""
         self._fail(list(self._waiting), lambda: Unavailable("The connection was closed."))
 
-    def _fail(self, keys: list[str], error: Callable[[], Exception]) -> None:
+    def _fail(self, keys: list[str], error: Callable[[], PenstockError]) -> None:
         for key in keys:
             self._waiting.pop(key).fail(error())

@@ -58,14 +58,10 @@ def batch_frames(messages: Sequence[Message], id: str, first: int) -> list[bytes
     return _joined(messages, heads, lines)
 
 
-def ingest_frames(messages: Sequence[Message], reply: str) -> list[bytes] | None:
-    """Messages that go in one fast ingest, each with its place in what it wants as reply.
-
-    The last one ends it. None if one of them is unusual.
-    """
+def reply_frames(messages: Sequence[Message], replies: Sequence[str]) -> list[bytes] | None:
+    """Messages that want each its own reply, as they go over the wire; None if one is unusual."""
     heads = list[str]()
-    for place, (subject, body, own) in enumerate(_with_lines(messages), 1):
-        to = ingest_reply(reply, place, len(messages))
+    for (subject, body, own), to in zip(_with_lines(messages), replies, strict=True):
         text = f"NATS/1.0\r\n{own}\r\n"
         size = len(text)
         heads.append(f"HPUB {subject} {to} {size} {size + len(body)}\r\n{text}")

@@ -14,7 +14,14 @@ LONGEST = 0.05  # seconds that a job takes, at most
 
 if __name__ == "__main__":
     url, name, lease = sys.argv[1:4]
-    worker = Worker(url, name=f"{name}:{os.getpid()}", lease=float(lease), concurrency=CONCURRENCY)
+    pid = os.getpid()
+    worker = Worker(
+        url,
+        name=f"{name}:{pid}",
+        lease=float(lease),
+        concurrency=CONCURRENCY,
+        durability="os" if pid % 2 else "fsync",  # both ways of storing, side by side
+    )
 
     @worker.register_handler("square")
     async def square(n: int, flaky: bool, ctx: JobContext) -> int:

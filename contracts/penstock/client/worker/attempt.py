@@ -31,7 +31,7 @@ from penstock.contracts.errors import InvalidMessage
 from penstock.contracts.jobs import JobCompleted, JobFailed, JobReady
 from penstock.infra.consuming.consumers import Delivery
 from penstock.infra.sender import Cause
-from penstock.infra.tracing import is_recording, message_span, traceparent
+from penstock.infra.tracing import message_span, traceparent
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Attempt(Holding):
         assert event is not None
         cause = Cause(correlationid=event.correlationid, event=event, actor=event.actor)
         have_cause(cause)
-        if not is_recording():
+        if not self.station.is_recording():
             return await self._performed()
         with message_span(
             "process", self.name, kind=SpanKind.CONSUMER, parent=event.traceparent, id=event.id

@@ -11,14 +11,14 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from penstock.client.worker.attempt import Attempt
 from penstock.client.worker.decisions import End
 from penstock.client.worker.holding import Stop
 from penstock.client.worker.leases import Leases
 from penstock.contracts.errors import LeaseLost, PenstockError
-from penstock.infra.append_many import UNKNOWN, Appends
+from penstock.infra.append_many import UNKNOWN, Append, Stored
 from penstock.infra.bus import Bus
 from penstock.infra.consuming.consumers import ACK
 
@@ -27,14 +27,28 @@ log = logging.getLogger(__name__)
 NO_HEADERS: dict[str, str] = {}
 
 
+class Appending(Protocol):
+    """What stores the events of many attempts."""
+
+    def add(self, append: Append, stored: Stored) -> None:
+        """Store it with others; `stored` is called with its sequence, or UNKNOWN."""
+        ...
+
+    async def close(self) -> None:
+        """Wait for what is on its way."""
+        ...
+
+
 class Crew:
     """The attempts of one worker; `done` is called for each that has left its hands."""
 
-    def __init__(self, bus: Bus, leases: Leases, done: Callable[[], None]) -> None:
+    def __init__(
+        self, bus: Bus, leases: Leases, appends: Appending, done: Callable[[], None]
+    ) -> None:
         self._bus = bus
         self._leases = leases
         self._done = done
-        self._appends = Appends(bus)
+        self._appends = appends
         self._answers: list[tuple[Attempt, bytes]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()

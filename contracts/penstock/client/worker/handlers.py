@@ -72,8 +72,11 @@ class Handler:
             checked = self._decode(payload)
         except msgspec.DecodeError as error:
             raise invalid(error, f"The payload of {self.name!r}", root="$.payload") from error
-        given = ((name, getattr(checked, name)) for name in self._names)
-        found = {name: value for name, value in given if value is not msgspec.UNSET}
+        found = {
+            name: value
+            for name in self._names
+            if (value := getattr(checked, name)) is not msgspec.UNSET
+        }
         if self._takes_rest:
             everything = msgspec.json.decode(payload)
             taken = {*self._names, *self.contexts}

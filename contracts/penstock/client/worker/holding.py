@@ -71,8 +71,9 @@ class Holding:
         item: Delivery,
         reply: str,
     ) -> None:
-        # Not its count: a server that was killed counts the same deliveries once more.
-        this = f"{work.subject}:{station.worker}:{item.sequence}.{random.getrandbits(64):x}"
+        # By no count: a server that was killed counts the same deliveries once more. And short,
+        # since it stands in two of each event's fields.
+        this = f"{work.subject}:{random.getrandbits(64):x}"
         self.station = station
         self.handler = handler
         self.work = work

@@ -39,7 +39,7 @@ class Journal:
     `last` its envelope once one was written here.
     """
 
-    __slots__ = ("_delivery", "_log", "_timers", "_work", "head", "last", "trace")
+    __slots__ = ("_delivery", "_log", "_subject", "_timers", "_work", "head", "last", "trace")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Journal:
         self._timers = timers
         self._work = work
         self._delivery = delivery
+        self._subject = log.bus.subjects.event(log.service, work.subject)
         self.trace = work.traceparent
         self.last: Envelope | None = None
         self.head = Head(
@@ -86,8 +87,7 @@ class Journal:
 
     def append(self, event: Envelope) -> Append:
         """What stores `event` behind the head, for `append_many`."""
-        subject = self._log.bus.subjects.event(self._log.service, event.subject)
-        return Append(subject, encode(event), self.head.sequence)
+        return Append(self._subject, encode(event), self.head.sequence)
 
     def wrote(self, event: Envelope) -> bool:
         """Whether this delivery wrote `event`."""

@@ -5,6 +5,7 @@ Never looks at a job.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from penstock.client.worker.workflow_ends import WorkflowEnds
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.objects import Objects
 from penstock.infra.timers import Timers
+from penstock.infra.tracing import is_recording
 
 Called = tuple[Any, BaseException | None]
 RunInThread = Callable[[Callable[[], Called]], Awaitable[Called]]
@@ -48,6 +50,17 @@ class Station:
         self.stopping = stopping
         self._threads = threads
         self._processes = processes
+        self._is_recording: bool | None = None
+
+    def is_recording(self) -> bool:
+        """See `tracing.is_recording`; looked up once a round of the loop, for it takes its time."""
+        if self._is_recording is None:
+            self._is_recording = is_recording()
+            asyncio.get_running_loop().call_soon(self._look_again)
+        return self._is_recording
+
+    def _look_again(self) -> None:
+        self._is_recording = None
 
     async def call(
         self, handler: Handler, arguments: dict[str, Any], context: Callable[[], JobContext]

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from penstock.client.penstock import Penstock
 from penstock.client.worker.attempt import Attempt
 from penstock.client.worker.child import CHILD
-from penstock.client.worker.crew import Crew
+from penstock.client.worker.crew import Appending, Crew
 from penstock.client.worker.declared import put_all
 from penstock.client.worker.leases import Leases
 from penstock.client.worker.processes import Processes
@@ -32,10 +32,13 @@ from penstock.contracts.envelope import decode, unwrap
 from penstock.contracts.errors import InvalidMessage, Unavailable
 from penstock.contracts.jobs import PRIORITIES, SERVICE, JobReady
 from penstock.contracts.subjects import Subjects, token
+from penstock.infra.append_many import Appends
+from penstock.infra.bus import Bus
 from penstock.infra.consuming.consumers import Delivery, nak_after
 from penstock.infra.consuming.lanes import Lane, Lanes
 from penstock.infra.event_log import Durability, JetStreamEventLog
 from penstock.infra.garbage import look_seldom
+from penstock.infra.pipelined_appends import PipelinedAppends
 from penstock.infra.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -186,7 +189,7 @@ class Worker(Handlers):
             ack_wait=self._lease,
             take=self._take,
         )
-        self._crew = Crew(bus, self._leases, self._lanes.done)
+        self._crew = Crew(bus, self._leases, self._appends(bus), self._lanes.done)
         self._signs = Signs(
             bus,
             about(self.name, self._version, self.queues, self.concurrency, self._lease),
@@ -207,6 +210,12 @@ class Worker(Handlers):
     def _client(self) -> Callable[[], Penstock]:
         """Makes a client as its own; for other processes as well."""
         return partial(Penstock, self._url, actor=self.name, prefix=self._prefix)
+
+    def _appends(self, bus: Bus) -> Appending:
+        """One by one where that costs the server less: it syncs nothing and agrees with nobody."""
+        if self._durability == "os" and not bus.nc.is_clustered:
+            return PipelinedAppends(bus)
+        return Appends(bus)
 
     def _lost_leases(self) -> None:
         if not self._broken.done():
