@@ -1,8 +1,8 @@
 """Removes from a stream what its consumers have acknowledged, many messages at a time.
 
 A work queue has the server remove each message as it is acknowledged. Where it syncs every write to
-the disk, that costs more than all else about a short job. So a stream of work keeps what is
-acknowledged for a moment, until everything up to a place can go in one step.
+the disk, that costs more than all else about a short job. So a stream of work or of commands keeps
+what is acknowledged for a moment, until everything up to a place can go in one step.
 
 After a server was killed a consumer may take a message for acknowledged which nobody acknowledged
 (https://github.com/nats-io/nats-server/issues/5727). So what it had delivered until a connection
@@ -26,6 +26,7 @@ from penstock.infra.repeated import Repeated
 LOOK = 0.5  # seconds between two looks
 MANY, LATEST = 5_000, 1.0  # messages that go at once; seconds that fewer wait for others
 SHARE = 10  # of the time at most a tenth goes into looking
+LONGEST_PAUSE = 5.0  # seconds after a look that took long, such as the first
 PAGE = 500  # messages read at a time
 GRACE = 2.0  # seconds that a lost message waits for whoever may have it in hand
 MOST = 10_000
@@ -67,6 +68,8 @@ def clearing(
     stream: str,
     settled: Settled,
     *,
+    consumer: str | None = None,
+    behind: Settled | None = None,
     instead: Instead | None = None,
     every: float = LOOK,
     latest: float = LATEST,
@@ -74,11 +77,14 @@ def clearing(
 ) -> Repeated:
     """A part of the service that clears `stream`, unless its server does.
 
-    `settled` gives the sequences of those messages of which nothing is to be done any more.
-    `instead` is as for `stranded`. What is acknowledged goes after `latest` seconds or when it is
-    much; behind a message that is not acknowledged for long stand `most` others that are.
+    It removes what `consumer` has taken, or any. `settled` gives the sequences of those messages of
+    which nothing is to be done any more; it may do what is left. `instead` is as for `stranded`.
+    What is acknowledged goes after `latest` seconds or when it is much; behind a message that is
+    not acknowledged for long stand `most` others that are, and of these `behind` tells, which must
+    not touch those that are in hand. It is `settled` if nothing else is given.
     """
-    look = Clearing(bus, stream, settled, instead, latest=latest, most=most).look
+    ask = (settled, behind or settled)
+    look = Clearing(bus, stream, ask, instead, consumer=consumer, latest=latest, most=most).look
     return Repeated(f"removal of what is done from {stream}", look, every=every)
 
 
@@ -89,15 +95,17 @@ class Clearing:
         self,
         bus: Bus,
         stream: str,
-        settled: Settled,
+        ask: tuple[Settled, Settled],
         instead: Instead | None,
         *,
+        consumer: str | None,
         latest: float,
         most: int,
     ) -> None:
         self._bus = bus
         self._stream = stream
-        self._settled = settled
+        self._settled, self._settled_behind = ask
+        self._consumer = consumer
         self._put_back = PuttingBack(bus, stream, instead)
         self._latest = latest
         self._most = most
@@ -114,7 +122,7 @@ class Clearing:
         try:
             await self._look()
         finally:
-            self._next = now() + (SHARE - 1) * (now() - began)
+            self._next = now() + min((SHARE - 1) * (now() - began), LONGEST_PAUSE)
 
     async def _look(self) -> None:
         connections = self._bus.connections
@@ -123,7 +131,7 @@ class Clearing:
             return
         if not info["state"]["messages"] and connections == self._connections:
             return
-        consumers = await consumers_of(self._bus, self._stream)
+        consumers = await self._consumers()
         if connections != self._bus.connections:
             return  # another server than before may have told some of it
         if connections != self._connections:
@@ -131,6 +139,11 @@ class Clearing:
             self._connections = connections
         for consumer in consumers:
             await self._clear(self._lane(consumer), consumer)
+
+    async def _consumers(self) -> list[dict[str, Any]]:
+        if self._consumer is None:
+            return await consumers_of(self._bus, self._stream)
+        return [await self._bus.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")]
 
     def _lane(self, consumer: dict[str, Any]) -> _Lane:
         lane = self._lanes.get(consumer["name"])
@@ -155,11 +168,13 @@ class Clearing:
         """What a consumer of `subject` filters, in words in which the server does not see that.
 
         Where it does it forgets what that consumer is to deliver anew; see `removal`. It takes
-        neither of `*.work.q.5.*` and `penstock.work.q.5.>` for a part of the other.
+        neither of `*.work.q.5.*` and `penstock.*.q.5.*` for a part of the other, and in a stream of
+        work they are the same.
         """
-        if subject.startswith("*.") and subject.endswith(".*"):
-            return f"{self._bus.subjects.prefix}{subject[1:-1]}>"
-        return subject
+        first, _, rest = subject.partition(".")
+        if first != "*":
+            return subject
+        return f"{self._bus.subjects.prefix}.*.{rest.partition('.')[2]}"
 
     # -- what is in doubt --------------------------------------------------------------------
 
@@ -195,7 +210,7 @@ class Clearing:
             return
         subject, start = consumer["config"]["filter_subject"], floor["stream_seq"] + 1
         while found := await self._page(subject, start, delivered["stream_seq"]):
-            await self._remove(await self._settled(found))
+            await self._remove(await self._settled_behind(found))
             start = found[-1].sequence + 1
         lane.swept = delivered["consumer_seq"]
 
