@@ -17,6 +17,7 @@ from penstock.infra.append_many import BATCH_BYTES, FEW
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH
 from penstock.infra.deciding.aggregate import Aggregate
+from penstock.infra.event_log import Durability
 from penstock.infra.shared_batches import SharedBatches
 from penstock.infra.storing import REPLY
 from penstock.jobs.job import ready
@@ -25,15 +26,23 @@ Job = Aggregate[JobState]
 
 
 class Offers:
-    """Puts items into the work queue."""
+    """Puts items into the work queue.
 
-    def __init__(self, bus: Bus) -> None:
+    In `fsync` durability those that come together are stored together, because the server syncs
+    once a batch; in `os` each is published at once.
+    """
+
+    def __init__(self, bus: Bus, *, durability: Durability = "fsync") -> None:
         self._bus = bus
         self._batches = SharedBatches(bus, timeout=REPLY)
+        self._syncs = durability == "fsync"
 
     async def offer(self, job: Job) -> None:
         """Give workers an item. Raises Unavailable, or Timeout: offer it again then."""
-        await self._bus.publish_acked(*self.item(job))
+        if self._syncs:
+            await self._batches.publish([self.item(job)])
+        else:
+            await self._bus.publish_acked(*self.item(job))
 
     async def offer_all(self, jobs: Sequence[Job]) -> None:
         """The same for several, together where they are many. Raises as `offer`: some are offered
