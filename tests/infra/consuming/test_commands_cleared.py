@@ -16,7 +16,10 @@ import pytest
 from penstock.contracts.errors import PenstockError
 from penstock.contracts.progress import CompleteProgress, CreateProgress
 from penstock.infra.backup import Backup, Restore, read_manifest
-from penstock.infra.bus import Bus
+from penstock.infra.bus import Bus, Stored
+from penstock.infra.consuming.clearing import DOUBTFUL
+from penstock.infra.consuming.consumers import update_consumer
+from penstock.infra.consuming.done_commands import DoneCommands
 from penstock.infra.event_log import Durability, JetStreamEventLog
 from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.sender import Cause, Sender
@@ -125,10 +128,13 @@ async def test_what_a_killed_service_had_done_is_done_once_and_has_one_letter(
     assert (await state(bus))["last_seq"] == 20, "nothing was put back"
 
 
+@pytest.mark.parametrize("durability", ["fsync"], indirect=True)
 async def test_what_the_server_lost_sight_of_is_carried_out(
-    bus: Bus, nats_url: str, prefix: str, tmp_path: Path
+    killable: tuple[EmbeddedNats, Bus], tmp_path: Path
 ) -> None:
-    async with running(nats_url, prefix, tmp_path / "1"):
+    server, bus = killable
+    await provision(bus)
+    async with running(server.url, bus.subjects.prefix, tmp_path / "1"):
         await create(bus, "first")
         await until_left(bus)
     for number in range(5):
@@ -136,11 +142,53 @@ async def test_what_the_server_lost_sight_of_is_carried_out(
         await refused(bus, f"nobody{number}")
     # What a killed server may do: take them for acknowledged.
     await bus.api(f"CONSUMER.RESET.{bus.subjects.stream('cmd')}.{CONSUMER}", {"seq": 12})
+    await killed(server, bus)
     assert await commands_waiting(bus) == 0
-    async with running(nats_url, prefix, tmp_path / "2"):
+    async with running(server.url, bus.subjects.prefix, tmp_path / "2"):
         await until_left(bus)
     assert await created(bus) == {"first": 1, **{f"p{number}": 1 for number in range(5)}}
     assert len(await letters(bus)) == 5
+    assert (await state(bus))["last_seq"] == 11, "nothing was put back"
+
+
+async def test_what_was_done_with_the_present_server_is_in_no_doubt(
+    bus: Bus, nats_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[int] = []
+    once_more = DoneCommands._once_more
+
+    async def counted(self: DoneCommands, one: Stored) -> None:
+        again.append(one.sequence)
+        await once_more(self, one)
+
+    monkeypatch.setattr(DoneCommands, "_once_more", counted)
+    for id in "abc":
+        async with running(nats_url, prefix, tmp_path / id) as host:
+            await until_left(bus)
+            await host.services[0].clearing.stop()
+            await create(bus, id)
+            await until_done(bus)
+    assert (await state(bus))["messages"] == 1
+    assert not again, "it is another process, and the same server"
+    # As if another had been there meanwhile.
+    stream = bus.subjects.stream("cmd")
+    config = (await bus.api(f"CONSUMER.INFO.{stream}.{CONSUMER}"))["config"]
+    assert config["metadata"][DOUBTFUL] == f"{bus.nc.server_id} 0"
+    config["metadata"][DOUBTFUL] = "ANOTHER 0"
+    await update_consumer(bus, stream, config)
+    async with running(nats_url, prefix, tmp_path / "last"):
+        await until_left(bus)
+    assert again == [3]
+    assert await created(bus) == {"a": 1, "b": 1, "c": 1}
+
+
+async def killed(server: EmbeddedNats, bus: Bus) -> None:
+    """Kill the server, and wait until it is back."""
+    connections = bus.connections
+    os.kill(server.pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while bus.connections == connections:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_consumer_that_was_deleted_delivers_again_what_is_still_there(
@@ -245,7 +293,7 @@ async def test_a_killed_server_neither_loses_nor_doubles_any(
         for share in (50, 120):
             while len(sent) < share:
                 await asyncio.sleep(0.01)
-            os.kill(server.pid, signal.SIGKILL)
+            await killed(server, bus)
         await sending
         await until_left(bus)
     assert await created(bus) == {f"p{n}": 1 for n in range(200) if n % 4}

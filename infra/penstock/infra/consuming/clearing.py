@@ -6,7 +6,8 @@ what is acknowledged for a moment, until everything up to a place can go in one 
 
 After a server was killed a consumer may take a message for acknowledged which nobody acknowledged
 (https://github.com/nats-io/nats-server/issues/5727). So what it had delivered until a connection
-was made is looked at before it is removed, and put back if it is still needed. Never handles it.
+was made is looked at before it is removed, and put back if it is still needed; a consumer's own
+metadata can tell up to where that was done with the present server. Never handles it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from penstock.infra.bus import Bus, Stored
-from penstock.infra.consuming.consumers import consumers_of
+from penstock.infra.consuming.consumers import consumers_of, update_consumer
 from penstock.infra.consuming.removal import remove_message
 from penstock.infra.consuming.stranded import Instead, PuttingBack
 from penstock.infra.repeated import Repeated
@@ -32,8 +33,17 @@ GRACE = 2.0  # seconds that a lost message waits for whoever may have it in hand
 MOST = 10_000
 AT_ONCE = 16  # removals by themselves
 EVERYTHING = 1 << 62
+DOUBTFUL = "penstock.doubtful"  # the server's id, and up to where another may have delivered
 
 Settled = Callable[[Sequence[Stored]], Awaitable[Collection[int]]]
+
+
+class _Limits(msgspec.Struct, frozen=True):
+    """See `clearing`."""
+
+    latest: float
+    most: int
+    page: int
 
 
 class _Lane(msgspec.Struct):
@@ -74,17 +84,19 @@ def clearing(
     every: float = LOOK,
     latest: float = LATEST,
     most: int = MOST,
+    page: int = PAGE,
 ) -> Repeated:
     """A part of the service that clears `stream`, unless its server does.
 
-    It removes what `consumer` has taken, or any. `settled` gives the sequences of those messages of
-    which nothing is to be done any more; it may do what is left. `instead` is as for `stranded`.
-    What is acknowledged goes after `latest` seconds or when it is much; behind a message that is
-    not acknowledged for long stand `most` others that are, and of these `behind` tells, which must
-    not touch those that are in hand. It is `settled` if nothing else is given.
+    It removes what `consumer` has taken, whose metadata it may change, or any. `settled` gives the
+    sequences of those messages of which nothing is to be done any more; it may do what is left.
+    `instead` is as for `stranded`. What is acknowledged goes after `latest` seconds or when it is
+    much; behind a message that is not acknowledged for long stand `most` others that are, and of
+    these `behind` tells, which must not touch those that are in hand. It is `settled` if nothing
+    else is given. They are asked about a `page` of messages at a time.
     """
-    ask = (settled, behind or settled)
-    look = Clearing(bus, stream, ask, instead, consumer=consumer, latest=latest, most=most).look
+    ask, limits = (settled, behind or settled), _Limits(latest, most, page)
+    look = Clearing(bus, stream, ask, instead, limits, consumer=consumer).look
     return Repeated(f"removal of what is done from {stream}", look, every=every)
 
 
@@ -97,18 +109,16 @@ class Clearing:
         stream: str,
         ask: tuple[Settled, Settled],
         instead: Instead | None,
+        limits: _Limits,
         *,
         consumer: str | None,
-        latest: float,
-        most: int,
     ) -> None:
         self._bus = bus
         self._stream = stream
         self._settled, self._settled_behind = ask
         self._consumer = consumer
         self._put_back = PuttingBack(bus, stream, instead)
-        self._latest = latest
-        self._most = most
+        self._limits = limits
         self._lanes: dict[str, _Lane] = {}
         self._lost: dict[int, float] = {}  # since when
         self._connections = 0
@@ -138,31 +148,48 @@ class Clearing:
             self._lanes.clear()
             self._connections = connections
         for consumer in consumers:
-            await self._clear(self._lane(consumer), consumer)
+            await self._clear(await self._lane(consumer), consumer)
 
     async def _consumers(self) -> list[dict[str, Any]]:
         if self._consumer is None:
             return await consumers_of(self._bus, self._stream)
         return [await self._bus.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")]
 
-    def _lane(self, consumer: dict[str, Any]) -> _Lane:
+    async def _lane(self, consumer: dict[str, Any]) -> _Lane:
         lane = self._lanes.get(consumer["name"])
         if lane is None or lane.created != consumer["created"]:
-            # In a cluster another server may take over unseen.
-            in_doubt = EVERYTHING if "cluster" in consumer else consumer["delivered"]["stream_seq"]
-            lane = self._lanes[consumer["name"]] = _Lane(consumer["created"], in_doubt)
+            doubtful = await self._doubtful(consumer)
+            lane = self._lanes[consumer["name"]] = _Lane(consumer["created"], doubtful)
         return lane
+
+    async def _doubtful(self, consumer: dict[str, Any]) -> int:
+        """Up to where an earlier server may have delivered."""
+        if "cluster" in consumer:
+            return EVERYTHING  # another one may take over unseen
+        delivered: int = consumer["delivered"]["stream_seq"]
+        if self._consumer is None:
+            return delivered
+        config, here = consumer["config"], self._bus.nc.server_id
+        server, _, noted = config.get("metadata", {}).get(DOUBTFUL, "").partition(" ")
+        if server == here:
+            return int(noted)
+        config["metadata"] = {**config.get("metadata", {}), DOUBTFUL: f"{here} {delivered}"}
+        await update_consumer(self._bus, self._stream, config)
+        return delivered
 
     async def _clear(self, lane: _Lane, consumer: dict[str, Any]) -> None:
         subject, floor = consumer["config"]["filter_subject"], consumer["ack_floor"]["stream_seq"]
         now = asyncio.get_running_loop().time()
-        if lane.is_due(consumer, now, self._latest):
+        if lane.is_due(consumer, now, self._limits.latest):
             if lane.cleared < lane.doubtful:
                 floor = await self._settled_up_to(subject, floor, lane.doubtful)
-            request = {"filter": self._purged(subject), "seq": floor + 1}
-            await self._bus.api(f"STREAM.PURGE.{self._stream}", request)
+            await self._purge(subject, floor)
             lane.gone(floor, consumer, now)
         await self._sweep(lane, consumer)
+
+    async def _purge(self, subject: str, upto: int) -> None:
+        request = {"filter": self._purged(subject), "seq": upto + 1}
+        await self._bus.api(f"STREAM.PURGE.{self._stream}", request)
 
     def _purged(self, subject: str) -> str:
         """What a consumer of `subject` filters, in words in which the server does not see that.
@@ -186,11 +213,12 @@ class Clearing:
             if lost := [message for message in found if message.sequence not in settled]:
                 await self._see_to(lost)
                 return lost[0].sequence - 1
+            await self._purge(subject, found[-1].sequence)  # whoever is killed has got on
             start = found[-1].sequence + 1
         return floor
 
     async def _page(self, subject: str, start: int, end: int) -> list[Stored]:
-        request = {"seq": start, "next_by_subj": subject, "batch": PAGE}
+        request = {"seq": start, "next_by_subj": subject, "batch": self._limits.page}
         found = await self._bus.direct_get(self._stream, request)
         return [message for message in found if message.sequence <= end]
 
@@ -206,7 +234,7 @@ class Clearing:
         """Remove by themselves those that stand behind one that is not acknowledged for long."""
         delivered, floor = consumer["delivered"], consumer["ack_floor"]
         done = delivered["consumer_seq"] - max(floor["consumer_seq"], lane.swept)
-        if done - consumer["num_ack_pending"] < self._most:
+        if done - consumer["num_ack_pending"] < self._limits.most:
             return
         subject, start = consumer["config"]["filter_subject"], floor["stream_seq"] + 1
         while found := await self._page(subject, start, delivered["stream_seq"]):

@@ -5,7 +5,6 @@ Never acknowledges or removes one.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -40,8 +39,10 @@ class DoneCommands:
 
     async def settled(self, commands: Sequence[Stored]) -> set[int]:
         """The same, and of those of which it was found out."""
-        doubtful = [one for one in commands if not self._is_known(one)]
-        await asyncio.gather(*map(self._once_more, doubtful))
+        for one in commands:
+            if not self._is_known(one):
+                # One by one: others wait to be carried out for the first time.
+                await self._once_more(one)
         return await self.known(commands)
 
     def _is_known(self, one: Stored) -> bool:
