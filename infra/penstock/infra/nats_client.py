@@ -44,8 +44,11 @@ class NatsClient(Client):
 
     @property
     def server_id(self) -> str:
-        """Of the server that it is connected to; another one after each start of a server."""
-        return str(self._server_info.get("server_id", ""))
+        """Of the server that it is connected to, another one after each start; empty if that is
+        not the one that keeps the streams.
+        """
+        info = self._server_info
+        return str(info["server_id"]) if info.get("jetstream") else ""
 
     async def publish(
         self,

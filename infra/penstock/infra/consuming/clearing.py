@@ -164,12 +164,13 @@ class Clearing:
 
     async def _doubtful(self, consumer: dict[str, Any]) -> int:
         """Up to where an earlier server may have delivered."""
-        if "cluster" in consumer:
+        here = self._bus.nc.server_id
+        if "cluster" in consumer or not here:
             return EVERYTHING  # another one may take over unseen
         delivered: int = consumer["delivered"]["stream_seq"]
         if self._consumer is None:
             return delivered
-        config, here = consumer["config"], self._bus.nc.server_id
+        config = consumer["config"]
         server, _, noted = config.get("metadata", {}).get(DOUBTFUL, "").partition(" ")
         if server == here:
             return int(noted)
