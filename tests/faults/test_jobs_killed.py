@@ -127,7 +127,7 @@ class Trial:
 
     async def checked(self) -> list[Violation]:
         """What is wrong, in the log, beside it and in the views."""
-        streams = ("cmd", "work", "sched", "dead")
+        streams = ("work", "sched", "dead")
         found = [violation for stream in streams for violation in await self._left(stream)]
         await self.read_again()
         return [*found, *check(self.asked, self.stories), *await self._views()]

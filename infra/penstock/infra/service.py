@@ -59,7 +59,7 @@ from penstock.infra.views.view import View
 S = TypeVar("S")
 DAY = 86_400.0  # seconds
 BEHIND = 10_000  # events not folded, above which a service is not ready
-IN_DOUBT = 20  # commands that are found out about before they are removed
+IN_DOUBT = 50  # commands that are found out about before they are removed
 BEHIND_ONE = 1_000  # commands that are done behind one that is not, before they go by themselves
 
 _encode = msgspec.json.Encoder().encode

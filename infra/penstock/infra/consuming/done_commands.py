@@ -5,6 +5,7 @@ Never acknowledges or removes one.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -12,6 +13,7 @@ from penstock.infra.bus import Stored
 from penstock.infra.consuming.carrying_out import Delivered
 
 REMEMBERED = 20_000  # commands that were done last
+AT_ONCE = 8  # that are carried out once more, for others wait for their first time
 
 
 class DoneCommands:
@@ -24,6 +26,7 @@ class DoneCommands:
 
     def __init__(self, carry_out: Callable[[Delivered], Awaitable[float | None]]) -> None:
         self._carry_out = carry_out
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._done: OrderedDict[int, int] = OrderedDict()
 
     def add(self, sequence: int, body: bytes) -> None:
@@ -39,16 +42,17 @@ class DoneCommands:
 
     async def settled(self, commands: Sequence[Stored]) -> set[int]:
         """The same, and of those of which it was found out."""
-        for one in commands:
-            if not self._is_known(one):
-                # One by one: others wait to be carried out for the first time.
-                await self._once_more(one)
+        doubtful = [one for one in commands if not self._is_known(one)]
+        await asyncio.gather(*map(self._once_more, doubtful))
         return await self.known(commands)
 
     def _is_known(self, one: Stored) -> bool:
         return self._done.get(one.sequence) == hash(one.data)
 
     async def _once_more(self, one: Stored) -> None:
-        again = await self._carry_out(Delivered(one.sequence, one.subject, one.data, one.headers))
+        async with self._slots:
+            again = await self._carry_out(
+                Delivered(one.sequence, one.subject, one.data, one.headers)
+            )
         if again is None:
             self.add(one.sequence, one.data)
