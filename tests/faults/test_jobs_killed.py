@@ -127,7 +127,8 @@ class Trial:
 
     async def checked(self) -> list[Violation]:
         """What is wrong, in the log, beside it and in the views."""
-        found = [*await self._left("work"), *await self._left("sched"), *await self._left("dead")]
+        streams = ("work", "sched", "dead")
+        found = [violation for stream in streams for violation in await self._left(stream)]
         await self.read_again()
         return [*found, *check(self.asked, self.stories), *await self._views()]
 

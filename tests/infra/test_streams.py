@@ -58,18 +58,20 @@ async def test_a_stream_of_another_kind_is_not_replaced(bus: Bus) -> None:
         await provision(bus)
 
 
-async def test_work_that_is_done_is_removed_by_the_servers_of_a_cluster_or_by_the_service(
-    bus: Bus,
+@pytest.mark.parametrize("queue", ["cmd", "work"])
+async def test_what_is_done_is_removed_by_the_servers_of_a_cluster_or_by_the_services(
+    bus: Bus, queue: str
 ) -> None:
-    name = bus.subjects.stream("work")
+    name = bus.subjects.stream(queue)
     wanted = {config["name"]: config for config in streams(bus.subjects, clustered=True)}[name]
     assert wanted["retention"] == "workqueue"
     await provision(bus)
     assert (await config_of(bus, name))["retention"] == "limits"
 
 
-async def test_work_that_was_made_a_queue_of_its_server_stays_one(bus: Bus) -> None:
-    name = bus.subjects.stream("work")
+@pytest.mark.parametrize("queue", ["cmd", "work"])
+async def test_what_was_made_a_queue_of_its_server_stays_one(bus: Bus, queue: str) -> None:
+    name = bus.subjects.stream(queue)
     wanted = {config["name"]: config for config in streams(bus.subjects)}[name]
     await bus.api(f"STREAM.CREATE.{name}", {**wanted, "retention": "workqueue"})
     assert name not in await provision(bus)

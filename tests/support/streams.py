@@ -1,8 +1,9 @@
-"""Reads streams whole, as they are, past every interpretation."""
+"""Reads streams whole, as they are, past every interpretation, and what is to be done of them."""
 
 from __future__ import annotations
 
 from penstock.infra.bus import Bus
+from penstock.infra.consuming.consumers import consumers_of
 
 
 async def everything(bus: Bus, stream: str) -> list[bytes]:
@@ -18,3 +19,9 @@ async def everything(bus: Bus, stream: str) -> list[bytes]:
         if not batch or not batch[-1].pending:
             return found
         after = batch[-1].sequence
+
+
+async def commands_waiting(bus: Bus) -> int:
+    """How many commands of the services that have run are not done."""
+    found = await consumers_of(bus, bus.subjects.stream("cmd"))
+    return sum(one["num_pending"] + one["num_ack_pending"] for one in found)

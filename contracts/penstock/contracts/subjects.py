@@ -81,6 +81,10 @@ class Subjects:
         """Where a command is sent."""
         return f"{self.prefix}.cmd.{service}.{verb}"
 
+    def commands(self, service: str) -> str:
+        """All commands of a service, as its consumer filters them (wildcards); see `work_of`."""
+        return f"*.cmd.{service}.>"
+
     def query(self, service: str, name: str) -> str:
         """Where a question about a view is asked (core NATS request)."""
         return f"{self.prefix}.query.{service}.{name}"

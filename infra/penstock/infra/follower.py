@@ -101,8 +101,8 @@ class Follower:
             await self._restart()
         return self._pending
 
-    async def batch(self) -> list[Followed]:
-        """The messages that came since the last call; waits for at least one.
+    async def news(self) -> None:
+        """Wait for at least one message that was not given out.
 
         Heals itself: after a lost connection, a gap or a silence it begins anew behind the last
         message that it gave out.
@@ -113,6 +113,10 @@ class Follower:
                 await self._restart()
             await self._pull_if_low()
             await self._wait()
+
+    async def batch(self) -> list[Followed]:
+        """The messages that came since the last call; waits for at least one."""
+        await self.news()
         got, self._buffer, self._bytes = self._buffer, [], 0
         self.sequence = got[-1].sequence
         await self._pull_if_low()

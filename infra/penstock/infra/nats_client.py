@@ -37,6 +37,14 @@ class NatsClient(Client):
         """Whether the server that it is connected to is one of several."""
         return bool(self._server_info.get("cluster"))
 
+    @property
+    def server_id(self) -> str:
+        """Of the server that it is connected to, another one after each start; empty if that is
+        not the one that keeps the streams.
+        """
+        info = self._server_info
+        return str(info["server_id"]) if info.get("jetstream") else ""
+
     async def publish(
         self,
         subject: str,

@@ -18,6 +18,7 @@ from penstock.contracts.control import Release
 from penstock.contracts.envelope import messages
 from penstock.infra.answering import Answering
 from penstock.infra.bus import Bus
+from penstock.infra.consuming.clearing import clearing
 from penstock.infra.consuming.command_consumer import CommandConsumer
 from penstock.infra.consuming.stranded import stranded
 from penstock.infra.consuming.watchdog import Watchdog
@@ -58,6 +59,8 @@ from penstock.infra.views.view import View
 S = TypeVar("S")
 DAY = 86_400.0  # seconds
 BEHIND = 10_000  # events not folded, above which a service is not ready
+IN_DOUBT = 50  # commands that are found out about before they are removed
+BEHIND_ONE = 1_000  # commands that are done behind one that is not, before they go by themselves
 
 _encode = msgspec.json.Encoder().encode
 
@@ -179,6 +182,16 @@ class Service(Generic[S]):
         interval = frame.settings.retention_interval
         rules = parse(frame.settings.retention).get(name, {}) if final else {}
         retention = Retention(Sender(frame.bus), name, rules, final, every=interval)
+        stream, done = frame.bus.subjects.stream("cmd"), self.commands.done
+        self.clearing = clearing(
+            frame.bus,
+            stream,
+            done.settled,
+            behind=done.known,
+            consumer=self.commands.name,
+            most=BEHIND_ONE,
+            page=IN_DOUBT,
+        )
         self.watchdog = Watchdog(frame.bus, name)
         self.watchdog.watch(self.commands.durable(), "command")
         self.parts: list[Part] = [
@@ -186,7 +199,7 @@ class Service(Generic[S]):
             Control(frame.bus, name, self.verbs),
             letter_count(frame.bus, name),
             AfterRestore(frame.bus, self.log, self._folded, self._reconcile),
-            stranded(frame.bus, frame.bus.subjects.stream("cmd"), f"{name}-commands"),
+            stranded(frame.bus, stream, self.commands.name, unless_cleared=True),
             Repeated(f"retention of {name}", retention.look, every=interval),
         ]
         self.routes: list[Route] = []
@@ -207,12 +220,12 @@ class Service(Generic[S]):
         """Fold, answer and run the parts; commands begin with the broker."""
         self.projector.start()
         await self._responder.start()
-        for part in self.parts:
+        for part in self._running():
             await part.start()
 
     async def stop(self) -> None:
         """End in the opposite order; the broker must have stopped before."""
-        for part in reversed(self.parts):
+        for part in reversed(self._running()):
             await part.stop()
         await self._responder.stop()
         await self.projector.stop()
@@ -222,7 +235,7 @@ class Service(Generic[S]):
 
     def problems(self) -> list[str]:
         """Why this service is not ready; empty when it is."""
-        found = [p.problem() for p in self.parts]
+        found = [part.problem() for part in self._running()]
         if self.projector.follower:
             found.append(self.projector.follower.problem)
         if self.projector.failure:
@@ -232,6 +245,10 @@ class Service(Generic[S]):
         elif self.projector.lag > BEHIND:
             found.append(f"its view is {self.projector.lag} events behind")
         return [problem for problem in found if problem]
+
+    def _running(self) -> list[Part]:
+        # Last what may carry out commands once more, when all is there that they need.
+        return [*self.parts, self.clearing]
 
     async def _folded(self, sequence: int, timeout: float) -> None:
         await self.projector.reached(sequence, timeout)

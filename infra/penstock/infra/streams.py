@@ -71,15 +71,15 @@ def event_store(name: str, subjects: list[str], replicas: int = 1) -> Config:
 def streams(subjects: Subjects, replicas: int = 1, *, clustered: bool = False) -> list[Config]:
     """Every stream of the system, as the server's API takes them.
 
-    What is done of the work is removed by the server itself in a cluster, where servers agree on
-    many removals at a time, and else by the service: see `consuming.clearing`.
+    What is done of commands and work is removed by the server itself in a cluster, where servers
+    agree on many removals at a time, and else by the services: see `consuming.clearing`.
     """
     p, name = subjects.prefix, subjects.stream
     by_server = "workqueue" if clustered or replicas > 1 else "limits"
     return [
         *(event_stream(subjects, service, replicas) for service in SERVICES),
         _stream(name("changes"), [f"{p}.change.>"], replicas, max_age=30 * DAY),
-        _stream(name("cmd"), [f"{p}.cmd.>"], replicas, retention="workqueue"),
+        _stream(name("cmd"), [f"{p}.cmd.>"], replicas, retention=by_server),
         _stream(
             name("work"),
             [f"{p}.work.>"],
@@ -213,8 +213,8 @@ def _union(found: list[str], wanted: list[str]) -> list[str]:
 
 def as_made(found: Config, wanted: Config) -> Config:
     """`wanted` with what cannot change any more, and works in either form."""
-    is_work = wanted["subjects"][0].endswith(".work.>")
-    if is_work and found.get("retention") in ("limits", "workqueue"):
+    is_queue = wanted["subjects"][0].endswith((".cmd.>", ".work.>"))
+    if is_queue and found.get("retention") in ("limits", "workqueue"):
         return {**wanted, "retention": found["retention"]}
     return wanted
 

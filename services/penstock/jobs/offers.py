@@ -27,16 +27,23 @@ Job = Aggregate[JobState]
 
 
 class Offers:
-    """Puts items into the work queue. `durability` is what the server's word for that means."""
+    """Puts items into the work queue.
 
-    def __init__(self, bus: Bus, durability: Durability = "fsync") -> None:
+    In `fsync` durability those that come together are stored together, because the server syncs
+    once a batch; in `os` each by itself, in one go where there are many.
+    """
+
+    def __init__(self, bus: Bus, *, durability: Durability = "fsync") -> None:
         self._bus = bus
         self._is_synced = durability == "fsync"
         self._batches = SharedBatches(bus, timeout=REPLY)
 
     async def offer(self, job: Job) -> None:
         """Give workers an item. Raises Unavailable, or Timeout: offer it again then."""
-        await self._bus.publish_acked(*self.item(job))
+        if self._is_synced:
+            await self._batches.publish([self.item(job)])
+        else:
+            await self._bus.publish_acked(*self.item(job))
 
     async def offer_all(self, jobs: Sequence[Job]) -> None:
         """The same for several, together where they are many. Raises as `offer`: some are offered

@@ -80,7 +80,7 @@ def build(frame: Frame) -> Service[State]:
         look_up=entrance,
     )
     decider = service.decider
-    offers = Offers(frame.bus, frame.settings.durability)
+    offers = Offers(frame.bus, durability=frame.settings.durability)
     admission = Admission(
         frame.bus,
         Gates(frame.bus, service.log, decider.load),

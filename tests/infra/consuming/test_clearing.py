@@ -98,9 +98,11 @@ async def test_what_is_acknowledged_goes_and_the_rest_stays(
     await part.stop()
 
 
+@pytest.mark.parametrize("filtered", ["*.clear.a.*", "*.clear.a.>"])
 async def test_what_was_given_back_is_delivered_anew_though_others_are_removed(
-    bus: Bus, stream: str, hand: JetStreamContext.PullSubscription
+    bus: Bus, stream: str, hand: JetStreamContext.PullSubscription, filtered: str
 ) -> None:
+    await ensure_consumer(bus, stream, "a", filtered, 30)
     part = clearing(bus, stream, Done(), every=EVERY, latest=0.0)
     await part.start()
     await turns(part)
@@ -199,4 +201,39 @@ async def test_a_work_queue_is_left_to_its_server(
     await turns(part)
     assert len(await left(bus, stream)) == COUNT
     assert not done.asked
+    await part.stop()
+
+
+async def test_only_one_consumers_are_removed_where_it_is_named(
+    bus: Bus, stream: str, hand: JetStreamContext.PullSubscription
+) -> None:
+    await ensure_consumer(bus, stream, "b", "*.clear.b.>", 30)
+    other = await bus.js.pull_subscribe_bind("b", stream)
+    await bus.publish_acked(f"{bus.subjects.prefix}.clear.b.deep.down", b"b")
+    await acknowledge([*await hand.fetch(COUNT, timeout=5), *await other.fetch(1, timeout=5)])
+    done = Done()
+    done.bodies |= {b"%d" % number for number in range(COUNT)} | {b"b"}
+    parts = [clearing(bus, stream, done, consumer=name, every=EVERY, latest=0.0) for name in "ba"]
+    await parts[0].start()
+    await until(bus, stream, *(b"%d" % number for number in range(COUNT)))
+    assert done.asked == {b"b"}
+    await parts[1].start()
+    await until(bus, stream)
+    await asyncio.gather(*(part.stop() for part in parts))
+
+
+async def test_of_those_behind_one_that_takes_long_another_may_tell(
+    bus: Bus, stream: str, hand: JetStreamContext.PullSubscription
+) -> None:
+    settled, behind = Done(), Done()
+    part = clearing(bus, stream, settled, behind=behind, every=EVERY, latest=0.0, most=4)
+    await part.start()
+    await turns(part)
+    [long, _, *others] = await hand.fetch(COUNT, timeout=5)
+    behind.bodies |= {message.data for message in others}
+    await acknowledge(others)
+    await until(bus, stream, b"0", b"1")
+    assert not settled.asked
+    await long.ack_sync()
+    await until(bus, stream, b"1")
     await part.stop()

@@ -10,13 +10,14 @@ import pytest
 from penstock.client import Penstock
 from penstock.contracts.progress import CreateProgress, UpdateProgress
 from penstock.infra.bus import Bus
-from penstock.infra.consuming import command_consumer
+from penstock.infra.consuming import carrying_out
 from penstock.infra.consuming.command_consumer import DELIVERED
 from penstock.infra.deciding import decider
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.sender import Cause, Sender
 from penstock.infra.testing import running_system
 from penstock.progress.service import build
+from support.streams import commands_waiting
 
 COMMANDS = DELIVERED + 100  # more than the instances take in hand at a time
 
@@ -32,11 +33,6 @@ async def post(bus: Bus) -> None:
     )
 
 
-async def unhandled(bus: Bus) -> int:
-    state = (await bus.api(f"STREAM.INFO.{bus.subjects.stream('cmd')}"))["state"]
-    return int(state["messages"])
-
-
 async def test_what_was_delivered_is_finished_before_an_instance_ends(
     nats_url: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -50,7 +46,7 @@ async def test_what_was_delivered_is_finished_before_an_instance_ends(
             running_system(nats_url, prefix, tmp_path / "2", {"progress": build}),
             asyncio.timeout(60),
         ):
-            while await unhandled(bus):
+            while await commands_waiting(bus):
                 await asyncio.sleep(0.05)
         events = [record.event async for record in JetStreamEventLog(bus, "progress").read()]
         assert sorted(e.subject for e in events) == sorted(f"p{n}" for n in range(COMMANDS))
@@ -69,7 +65,7 @@ async def test_what_nobody_waits_for_comes_again_while_others_change_its_aggrega
     nats_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decider, "TRIES", 1)  # a conflict is told at once
-    monkeypatch.setattr(command_consumer, "RETRY", 0.05)
+    monkeypatch.setattr(carrying_out, "RETRY", 0.05)
     cause, messages = Cause(correlationid="flow"), [f"m{n}" for n in range(60)]
     async with (
         running_system(nats_url, prefix, tmp_path / "1", {"progress": build}),
@@ -86,7 +82,7 @@ async def test_what_nobody_waits_for_comes_again_while_others_change_its_aggrega
             )
         )
         async with asyncio.timeout(60):
-            while await unhandled(ps.session.bus):
+            while await commands_waiting(ps.session.bus):
                 await asyncio.sleep(0.05)
         entries = await ps.progress.history("p")
         dead = await ps.session.bus.api(f"STREAM.INFO.{ps.session.bus.subjects.stream('dead')}")

@@ -32,6 +32,7 @@ from penstock.infra.host import Host
 from penstock.infra.streams import provision
 from penstock.infra.testing import running_system
 from penstock.progress.service import build
+from support.streams import commands_waiting
 
 
 @pytest.fixture
@@ -56,11 +57,6 @@ async def dead_letter(bus: Bus) -> DeadLetter:
             if found := await bus.direct_get(bus.subjects.stream("dead"), request):
                 return msgspec.json.decode(found[0].data, type=DeadLetter)
             await asyncio.sleep(0.01)
-
-
-async def waiting_commands(bus: Bus) -> int:
-    info = await bus.api(f"STREAM.INFO.{bus.subjects.stream('cmd')}")
-    return int(info["state"]["messages"])
 
 
 @pytest.mark.parametrize("body", [b"not json", b"\xff\xfe", b"[]", b'{"specversion":"0.3"}'])
@@ -92,7 +88,7 @@ async def test_a_refusal_that_nobody_waits_for_lands_among_the_dead(
         [created] = await ps.progress.history("somebody")
         assert again.sequence == created.sequence
         async with asyncio.timeout(60):
-            while await waiting_commands(bus):
+            while await commands_waiting(bus):
                 await asyncio.sleep(0.01)
 
 
@@ -110,7 +106,7 @@ async def test_a_command_with_an_unknown_field_is_accepted(bus: Bus) -> None:
     }
     await bus.publish_acked(bus.subjects.command("progress", "create"), msgspec.json.encode(body))
     async with asyncio.timeout(60):
-        while await waiting_commands(bus):
+        while await commands_waiting(bus):
             await asyncio.sleep(0.01)
     dead = await bus.api(f"STREAM.INFO.{bus.subjects.stream('dead')}")
     assert dead["state"]["messages"] == 0
@@ -317,7 +313,7 @@ async def test_a_command_is_carried_out_once_the_cause_is_gone_however_often_it_
         async with asyncio.timeout(60):
             while (await ps.progress.get("late")).state != "completed":
                 await asyncio.sleep(0.02)
-            while await waiting_commands(bus):
+            while await commands_waiting(bus):
                 await asyncio.sleep(0.02)
         history = await ps.session.history("progress", "late")
     assert [entry.type.split(".")[2] for entry in history] == ["created", "completed"]
@@ -337,7 +333,7 @@ async def test_what_fails_again_is_a_new_letter_and_not_redriven_over_and_over(b
 
 async def wait_for_letters(bus: Bus, wanted: int) -> None:
     async with asyncio.timeout(60):
-        while await count(bus) != wanted or await waiting_commands(bus):
+        while await count(bus) != wanted or await commands_waiting(bus):
             await asyncio.sleep(0.02)
 
 

@@ -23,16 +23,30 @@ async def busy(monkeypatch: pytest.MonkeyPatch) -> Pace:
     return busy
 
 
-async def gathers(one: Pace, *, behind: int = 0, awaited: bool = False) -> bool:
-    gathering = asyncio.create_task(one.gather(behind=behind, awaited=awaited, watched=False))
+async def gathers(
+    one: Pace, *, behind: int = 0, awaited: bool = False, watched: bool = False
+) -> bool:
+    gathering = asyncio.create_task(one.gather(behind=behind, awaited=awaited, watched=watched))
     done, _ = await asyncio.wait({gathering}, timeout=0.05)
     gathering.cancel()
     await asyncio.gather(gathering, return_exceptions=True)
     return not done
 
 
-async def test_what_comes_after_a_while_is_folded_at_once() -> None:
+async def test_what_comes_after_a_while_is_folded_after_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert not await gathers(Pace())
+    monkeypatch.setattr(pace, "LEAST", HOUR)
+    assert await gathers(Pace())
+
+
+async def test_what_somebody_waits_for_or_wants_to_hear_of_is_folded_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace, "LEAST", HOUR)
+    assert not await gathers(Pace(), awaited=True)
+    assert not await gathers(Pace(), watched=True)
 
 
 async def test_what_comes_fast_gathers(busy: Pace) -> None:

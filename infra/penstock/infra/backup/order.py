@@ -6,9 +6,10 @@ on. What may be read off the copies together then follows from the order:
 - The ack floors of durable consumers are noted before anything is copied. What they have passed
   had its effects stored by then, so a consumer that begins again behind its floor misses nothing;
   it handles some messages twice, as every handler may.
-- PENSTOCK_CMD and PENSTOCK_CHANGES before all events. A command leaves its queue only after its
-  events are stored: one that was accepted before the backup began is in the copy of the queue, or
-  its events are in the copy of the log that is taken later. If in both, its id tells.
+- PENSTOCK_CMD and PENSTOCK_CHANGES before all events. A command leaves its stream only after its
+  events are stored: one that was accepted before the backup began is in the copy of the stream, or
+  its events are in the copy of the log that is taken later. If in both, as those may be that were
+  done in the second before, its id tells.
 - PENSTOCK_SCHED and PENSTOCK_WORK before the events too, and neither is relied on: jobs that were
   queued, started or retried in between lack their item or timer, or have one too many. The
   service puts that right from the events (`Service.reconcile`); the fence makes doubles harmless.

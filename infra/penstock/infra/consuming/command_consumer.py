@@ -1,64 +1,31 @@
-"""Takes a service's commands off the bus, by FastStream, and answers them.
+"""Takes a service's commands off the bus, by FastStream.
 
 A command is acknowledged only after everything it caused is stored, or after it became a dead
-letter. Never decides: that is the decider's.
+letter. Never carries one out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from functools import cache
-from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 from faststream import AckPolicy
 from faststream.message import StreamMessage
 from faststream.nats import JStream, NatsBroker
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from opentelemetry.trace import SpanKind
 
-from penstock.contracts.answers import Outcome
-from penstock.contracts.envelope import Envelope, decode, messages
-from penstock.contracts.errors import (
-    Conflict,
-    InvalidMessage,
-    PenstockError,
-    Unavailable,
-    from_problem,
-)
-from penstock.contracts.registry import MESSAGES
-from penstock.contracts.subjects import REDRIVEN, REPLY
 from penstock.infra.bus import Bus
+from penstock.infra.consuming.carrying_out import CONCURRENT, CarryingOut, Delivered, Handle
+from penstock.infra.consuming.consumers import delivery
+from penstock.infra.consuming.done_commands import DoneCommands
 from penstock.infra.consuming.durables import NANOSECONDS, Durable
 from penstock.infra.consuming.in_hand import TAKEOVER, InHand
-from penstock.infra.dead_letters.burying import bury_delivery
-from penstock.infra.telemetry import COMMAND_SECONDS, COMMANDS
-from penstock.infra.tracing import message_span
 
 log = logging.getLogger(__name__)
 
-CONCURRENT = 128  # commands of one service that an instance works on at a time
 DELIVERED = 4 * CONCURRENT  # commands that its instances together have, the others stay in line
-TRIES = 5  # deliveries of a command that raises something unforeseen
-RETRY = 1.0  # seconds until it is delivered again
-
-
-class Handle(Protocol):
-    """Carries out a command; with `anew` although it was refused before."""
-
-    def __call__(self, command: Envelope, *, anew: bool) -> Awaitable[Outcome]:
-        """See `Decider.handle`."""
-        ...
-
-
-_encode = msgspec.json.Encoder().encode
-# Finding one costs as much as counting with ten. There are few: types are those of the contracts.
-_counter = cache(COMMANDS.labels)
-_seconds = cache(COMMAND_SECONDS.labels)
 
 
 class CommandConsumer:
@@ -67,23 +34,22 @@ class CommandConsumer:
     def __init__(self, bus: Bus, service: str, handle: Handle) -> None:
         self._bus = bus
         self._service = service
-        self._handle = handle
-        self._types = messages(service, "command")
-        self._subject = bus.subjects.command(service, "*")
-        self._name = f"{service}-commands"
+        self.name = f"{service}-commands"
+        self._carry_out = CarryingOut(bus, service, handle)
+        self.done = DoneCommands(self._carry_out)
+        self._subject = bus.subjects.commands(service)
         self._subscriber: Any = None
-        self._slots = asyncio.Semaphore(CONCURRENT)
         self._in_hand = InHand(bus)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def durable(self) -> Durable:
         """The consumer on the server, which must be there before `start`."""
         config = {
-            "durable_name": self._name,
+            "durable_name": self.name,
             "filter_subject": self._subject,
             # Not an inbox: made again, it delivers to those who were subscribed before.
-            "deliver_subject": self._bus.subjects.deliveries(self._name),
-            "deliver_group": self._name,
+            "deliver_subject": self._bus.subjects.deliveries(self.name),
+            "deliver_group": self.name,
             "ack_wait": int(TAKEOVER * NANOSECONDS),
             "max_ack_pending": DELIVERED,
         }
@@ -94,7 +60,7 @@ class CommandConsumer:
         self._subscriber = broker.subscriber(
             self._subject,
             stream=JStream(self._bus.subjects.stream("cmd"), declare=False),
-            queue=self._name,
+            queue=self.name,
             pending_msgs_limit=2 * DELIVERED,
             ack_policy=AckPolicy.MANUAL,
             decoder=_as_it_is,
@@ -138,100 +104,18 @@ class CommandConsumer:
     async def _settle(self, msg: Msg) -> None:
         with self._in_hand.holding(msg.reply):
             try:
-                async with self._slots:
-                    await self._take(msg)
+                of = delivery(msg.reply)
+                again = await self._carry_out(
+                    Delivered(of.sequence, msg.subject, msg.data, msg.headers or {}, of.count)
+                )
             except asyncio.CancelledError:
                 await msg.nak()
                 raise
-
-    async def _take(self, msg: Msg) -> None:
-        started = perf_counter()
-        try:
-            command = self._decode(msg.data)
-            outcome = await self._outcome(command, msg)
-            settled = await self._answer(msg, outcome)
-            kind = command.type
-        except InvalidMessage as error:
-            settled = await self._give_up(msg, error)
-            kind, outcome = "unknown", Outcome(id="", problem=error.problem())
-        except (Unavailable, Conflict) as error:
-            log.warning("%s: a command waits: %s", self._service, error)
-            settled = False
-        except Exception as error:  # noqa: BLE001 - retried, then a dead letter
-            await self._unforeseen(msg, error)
-            return
-        if not settled:
-            await msg.nak(delay=RETRY)
-            return
-        await msg.ack()
-        _counter(self._service, kind, "refused" if outcome.problem else "done").inc()
-        _seconds(self._service).observe(perf_counter() - started)
-
-    def _decode(self, body: bytes) -> Envelope:
-        command = decode(body)
-        if command.type not in MESSAGES.readers:
-            raise MESSAGES.unknown(command.type)
-        if command.type not in self._types:
-            raise InvalidMessage(
-                f"{self._service} has no command {command.type!r}; it has "
-                f"{', '.join(sorted(self._types))}.",
-                path="$.type",
-            )
-        return command
-
-    async def _outcome(self, command: Envelope, msg: Msg) -> Outcome:
-        parent, id = command.traceparent, command.id
-        with message_span("process", msg.subject, kind=SpanKind.CONSUMER, parent=parent, id=id):
-            try:
-                return await self._handle(command, anew=REDRIVEN in (msg.headers or {}))
-            except Unavailable:
-                raise
-            except Conflict as error:
-                # It says nothing of the command: where nobody hears of it, it comes again.
-                if REPLY not in (msg.headers or {}):
-                    raise
-                return Outcome(id=command.id, problem=error.problem())
-            except PenstockError as error:
-                return Outcome(id=command.id, problem=error.problem())
-
-    async def _answer(self, msg: Msg, outcome: Outcome) -> bool:
-        """Tell whoever waits; a refusal that nobody waits for is a dead letter."""
-        if await self._reply(msg, outcome) or outcome.problem is None:
-            return True
-        return await self._bury(msg, from_problem(outcome.problem))
-
-    async def _reply(self, msg: Msg, outcome: Outcome) -> bool:
-        reply = (msg.headers or {}).get(REPLY)
-        if reply:
-            await self._bus.nc.publish(reply, _encode(outcome))
-        return bool(reply)
-
-    async def _give_up(self, msg: Msg, error: Exception) -> bool:
-        """What cannot be decoded or handled is kept, whether somebody waits or not."""
-        refusal = (
-            error
-            if isinstance(error, PenstockError)
-            else PenstockError(f"{type(error).__name__}: {error}")
-        )
-        await self._reply(msg, Outcome(id="", problem=refusal.problem()))
-        return await self._bury(msg, error)
-
-    async def _unforeseen(self, msg: Msg, error: Exception) -> None:
-        log.exception("%s: a command on %s failed", self._service, msg.subject)
-        if msg.metadata.num_delivered < TRIES:
-            await msg.nak(delay=RETRY * msg.metadata.num_delivered)
-            return
-        if await self._give_up(msg, error):
+            if again is not None:
+                await msg.nak(delay=again)
+                return
+            self.done.add(of.sequence, msg.data)
             await msg.ack()
-            COMMANDS.labels(self._service, "unknown", "dead").inc()
-
-    async def _bury(self, msg: Msg, error: Exception) -> bool:
-        try:
-            await bury_delivery(self._bus, self._service, msg, error, kind="command")
-        except Unavailable:
-            log.warning("%s: the dead letter of %s waits", self._service, msg.subject)
-            return False
-        return True
 
 
 async def _as_it_is(message: StreamMessage[Any]) -> StreamMessage[Any]:

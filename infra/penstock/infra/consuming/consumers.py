@@ -75,8 +75,13 @@ async def ensure_consumer(bus: Bus, stream: str, name: str, subject: str, ack_wa
         wanted = max(present, config["ack_wait"]) if in_use else config["ack_wait"]
         # An earlier version may have had the same filter in other words.
         if wanted != present or info["config"]["filter_subject"] != subject:
-            info = await _create(bus, stream, {**config, "ack_wait": wanted}, "update")
+            info = await update_consumer(bus, stream, {**config, "ack_wait": wanted})
     return float(info["config"]["ack_wait"]) / NANOSECONDS
+
+
+async def update_consumer(bus: Bus, stream: str, config: dict[str, Any]) -> Any:
+    """Give a durable consumer another config. Raises StreamError or Unavailable."""
+    return await _create(bus, stream, config, "update")
 
 
 async def _create(bus: Bus, stream: str, config: dict[str, Any], action: str) -> Any:

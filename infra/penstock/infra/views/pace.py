@@ -1,8 +1,9 @@
 """How long events gather until they are folded together. Never folds.
 
-What comes rarely is folded as it comes. A transaction costs as much as dozens of events, though,
-and what changed several times in one is written once: where much comes, and nobody waits for it,
-folding leaves most of the time to whatever else the process does.
+What comes rarely is folded after a moment: whoever caused it goes on with it now, in this process
+most likely, and folding would keep them for longer than they need. A transaction costs as much as
+dozens of events, though, and what changed several times in one is written once: where much comes,
+and nobody waits for it, folding leaves most of the time to whatever else the process does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PAUSE = 3.0  # times as long as the last fold took
+LEAST = 0.005  # seconds from the first that came
 LONGEST = 0.1  # seconds
 WATCHED = 0.02  # the same while somebody wants to hear news of something
 FAR = 1000  # events behind that are not waited for: there is enough to fold
@@ -24,7 +26,6 @@ class Pace:
         self._took = 0.0
         self._ended = 0.0
         self._called = asyncio.Event()
-        self.gathering = False
 
     def hurry(self) -> None:
         """Let nothing gather now."""
@@ -40,18 +41,18 @@ class Pace:
         self._took = self._ended - started
 
     async def gather(self, *, behind: int, awaited: bool, watched: bool) -> None:
-        """Wait for more to fold, unless the view is far `behind` or is `awaited`."""
+        """Wait for more to fold, where there is something, unless the view is far `behind` or is
+        `awaited`; not for long while somebody wants to hear of it.
+        """
         self._called.clear()
-        longest = WATCHED if watched else LONGEST
-        until = self._ended + min(longest, PAUSE * self._took)
-        if awaited or behind > FAR or until <= asyncio.get_running_loop().time():
+        now, longest = asyncio.get_running_loop().time(), WATCHED if watched else LONGEST
+        least = now if watched else now + LEAST
+        until = max(least, self._ended + min(longest, PAUSE * self._took))
+        if awaited or behind > FAR or until <= now:
             return
-        self.gathering = True
         try:
             # Not `wait_for`: until Python 3.12 it forgets a cancellation that comes with the call.
             async with asyncio.timeout_at(until):
                 await self._called.wait()
         except TimeoutError:
             return
-        finally:
-            self.gathering = False

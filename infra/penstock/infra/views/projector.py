@@ -76,6 +76,7 @@ class Projector(Generic[S]):
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._pace = Pace()
+        self._gathering = False
         self._held = Held(model.writer, event_log.service, counted=not aside)
         self.holding = Holding(
             bus, event_log, self._held, self._thread, self._turn, self._fold_behind
@@ -127,7 +128,7 @@ class Projector(Generic[S]):
 
     async def fold_what_came(self) -> None:
         """Let nothing gather that is here already: somebody is about to be answered."""
-        if not self._pace.gathering or self.follower is None:
+        if not self._gathering or self.follower is None:
             return
         try:
             await self.reached(self.follower.newest, SOON)
@@ -187,8 +188,7 @@ class Projector(Generic[S]):
     async def _follow(self, follower: Follower) -> None:
         self._behind(await follower.open())
         while True:
-            await self._gather()
-            batch = await follower.batch()
+            batch = await self._gathered(follower)
             async with self._turn:
                 with self._pace.folding():
                     folded = await self.fold(batch)
@@ -196,12 +196,19 @@ class Projector(Generic[S]):
                 self._advance(batch[-1])
                 self._tell(folded)
 
-    async def _gather(self) -> None:
-        await self._pace.gather(
-            behind=self.lag or 0,
-            awaited=any(sequence > self.sequence for sequence, _ in self._progress),
-            watched=bool(self._watchers or self._listeners),
-        )
+    async def _gathered(self, follower: Follower) -> list[Followed]:
+        """What is to be folded next."""
+        self._gathering = True
+        try:
+            await follower.news()
+            await self._pace.gather(
+                behind=self.lag or 0,
+                awaited=any(sequence > self.sequence for sequence, _ in self._progress),
+                watched=bool(self._watchers or self._listeners),
+            )
+        finally:
+            self._gathering = False
+        return await follower.batch()
 
     async def _fold_behind(self, batch: list[Followed]) -> None:
         """Fold events that were held back, behind the checkpoint."""
