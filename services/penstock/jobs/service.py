@@ -92,7 +92,7 @@ def build(frame: Frame) -> Service[State]:
     claims = UniqueClaims(frame.bus, unique, decider.load)
     dispatch = Dispatch(frame.bus, admission, offers, claims)
     sweep = AdmissionSweep(frame.bus, admission, decider.load, lambda: service.model)
-    service.parts += [admission.wakes, sweep.part()]
+    service.parts += [admission, sweep.part()]
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
     service.own[EnqueueJobs] = bulk = BulkEnqueue(frame.bus, decider, dispatch, entrance)
@@ -101,7 +101,7 @@ def build(frame: Frame) -> Service[State]:
     effects[WorkflowState] = workflows.effect
     telling = Telling(frame.bus, returned)
     effects[JobState] = in_turn(dispatch.effect, telling.effect)
-    settling = Settling(admission.standing, effects[JobState])
+    settling = Settling(admission, effects[JobState])
     service.own |= {SettleJob: settling.one, SettleJobs: settling.many}
     recovery = WorkflowRecovery(workflows, telling, decider.load, decider.handle)
     settings = frame.settings
