@@ -40,6 +40,7 @@ from penstock.contracts.jobs import (
     JobDue,
     JobError,
     Limit,
+    Moved,
     Rate,
     RedriveJob,
     Rules,
@@ -120,6 +121,7 @@ places = Rules(
     tenant="ID", limit=Limit(key="ID", at_most=1), rate=Rate(key="ID", at_most=1, per=60.0)
 )
 gated = msgspec.structs.replace(enqueue, rules=places)
+moved = Moved(id="ID", sequence=1, started=TIME)
 many = EnqueueJobs(
     jobs=tuple(
         msgspec.Raw(msgspec.json.encode(job))
@@ -193,7 +195,7 @@ CASES: dict[str, list[Step]] = {
     "settle many": [
         ("ID", gated),
         ("ID-2", enqueue),
-        ("settled-ID", SettleJobs(jobs=("ID", "ID-2"))),
+        ("settled-ID", SettleJobs(jobs=("ID", "ID-2"), moved=(moved,))),
     ],
     "pause a queue": [("queue:ID", PauseQueue())],
     "resume a queue": [("queue:ID", PauseQueue()), ("queue:ID", ResumeQueue())],
@@ -201,6 +203,8 @@ CASES: dict[str, list[Step]] = {
     "purge a queue": [
         ("ID-1", msgspec.structs.replace(enqueue, queue="ID")),
         ("ID-2", msgspec.structs.replace(enqueue, queue="ID", delay=3600.0)),
+        ("ID-3", msgspec.structs.replace(gated, queue="ID")),
+        ("ID-4", msgspec.structs.replace(gated, queue="ID")),
         ("queue:ID", PurgeQueue()),
     ],
     "weigh a tenant": [("queue:ID", SetWeight(tenant="a", weight=3))],
@@ -208,7 +212,7 @@ CASES: dict[str, list[Step]] = {
     "enqueue a second one": [("ID-1", unique), ("ID", unique)],
     "enqueue at gates": [("ID", gated)],
     "cancel at gates": [("ID", gated), ("ID", CancelJob())],
-    "settle at gates": [("ID", gated), ("ID", SettleJob())],
+    "settle at gates": [("ID", gated), ("ID", SettleJob(moved=moved))],
     "put a schedule": [("schedule:ID", put_schedule)],
     "pause": [("schedule:ID", put_schedule), ("schedule:ID", PauseSchedule())],
     "resume": [

@@ -397,14 +397,6 @@ def test_in_a_round_those_who_began_and_those_who_may_count_for_a_rate() -> None
     assert (event.began, event.at, event.per) == (1, NOW, 10.0)
 
 
-def test_what_was_taken_in_a_round_can_be_left() -> None:
-    gate = Gate("k", 1, "end")
-    round = round_at()
-    round.take([gate], "a")
-    round.leave([gate], "a")
-    assert not round.changes()
-
-
 async def test_a_delayed_job_waits_for_a_place_when_its_time_comes(
     ps: Penstock, serve: Serve, new_worker: NewWorker
 ) -> None:

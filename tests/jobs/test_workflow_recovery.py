@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from penstock.client import Item, Penstock, Worker, step
-from penstock.contracts.envelope import wrap
+from penstock.contracts.envelope import Envelope, wrap
 from penstock.contracts.jobs_bulk import EnqueueJobs
 from penstock.contracts.workflows import StepStarted, WorkflowStarted
 from penstock.infra.event_log import JetStreamEventLog
@@ -47,6 +47,12 @@ def doubling(new_worker: NewWorker) -> Worker:
     return worker
 
 
+async def no_cancel(commands: Sequence[Envelope]) -> int:
+    """No workflow ends here while jobs of it are under way."""
+    assert not commands
+    return 0
+
+
 def standing_still(system: Host) -> StandingStill:
     """What looks for workflows, without any patience."""
     [jobs] = system.services
@@ -54,7 +60,7 @@ def standing_still(system: Host) -> StandingStill:
     results = StepResults(jobs.bus)
     bulk = jobs.own[EnqueueJobs]
     assert isinstance(bulk, BulkEnqueue)
-    effects = WorkflowEffects(jobs.bus, results, load, handle, bulk.enqueue)
+    effects = WorkflowEffects(jobs.bus, results, load, bulk.enqueue, no_cancel)
     recovery = WorkflowRecovery(effects, Telling(jobs.bus, results), load, handle)
     return StandingStill(lambda: jobs.model, recovery, late=0.0)
 

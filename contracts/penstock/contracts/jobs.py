@@ -155,9 +155,25 @@ class FailJob(Message, frozen=True, kw_only=True):
     cause: FailureCause = "permanent"
 
 
+class Moved(Message, frozen=True, kw_only=True):
+    """An attempt at a job has `started`, and where it has `ended` also completed: that is what the
+    event at `sequence` says.
+    """
+
+    id: str
+    sequence: int
+    started: Time
+    ended: Time | None = None
+
+
 @command(SERVICE, "settle")
 class SettleJob(Message, frozen=True, kw_only=True):
-    """Something happened to the job that others wait for: do what follows from its state."""
+    """Something happened to the job that others wait for: do what follows from its state.
+
+    Who sends it may tell what happened, which spares looking it up.
+    """
+
+    moved: Moved | None = None
 
 
 @event(SERVICE, "queued")

@@ -9,7 +9,7 @@ import msgspec
 from penstock.contracts.envelope import command
 from penstock.contracts.errors import Problem
 from penstock.contracts.job_state import State
-from penstock.contracts.jobs import SERVICE, EnqueueJob, Message
+from penstock.contracts.jobs import SERVICE, EnqueueJob, Message, Moved
 from penstock.contracts.subjects import MAX_ID
 
 MOST = 500  # jobs in one command
@@ -104,7 +104,8 @@ class DiscardJobs(Message, frozen=True, kw_only=True):
 class SettleJobs(Message, frozen=True, kw_only=True):
     """Something happened to up to 500 jobs that others wait for: each as by SettleJob.
 
-    The command's subject is an id for them all.
+    The command's subject is an id for them all. What happened may be told of some of them.
     """
 
     jobs: Annotated[tuple[JobId, ...], msgspec.Meta(max_length=MOST)]
+    moved: Annotated[tuple[Moved, ...], msgspec.Meta(max_length=MOST)] = ()

@@ -18,7 +18,8 @@ from penstock.infra.bus import Bus
 from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.deciding.decider import Load
 from penstock.infra.views.live_view import LiveView
-from penstock.jobs.admission_round import Rounds, Wish
+from penstock.jobs.admission_round import Rounds
+from penstock.jobs.admission_wish import Wish
 from penstock.jobs.gate import gates, is_gated, keeps
 from penstock.jobs.gate_lines import Lines
 from penstock.jobs.gate_pace import Pace
@@ -34,7 +35,7 @@ Job = Aggregate[JobState]
 
 
 class Admission:
-    """`load` is the service's own, `model` gives its view."""
+    """A part of the service. `load` is the service's own, `model` gives its view."""
 
     def __init__(
         self,
@@ -49,12 +50,25 @@ class Admission:
         self._offers = offers
         self._lines = Lines(model)
         self.standing = Standing(bus, self._lines.known, load)
-        self.wakes = Wakes(bus, self.fill)
+        places.elsewhere = self._lines.forget
+        self._wakes = Wakes(bus, self.fill)
         pace = Pace(states.weight)
-        self._rounds = Rounds(places, self._lines, pace, self.standing, self.wakes)
+        self._rounds = Rounds(places, self._lines, pace, self.standing, self._wakes)
         self._wishes: list[Wish] = []
         self._serving: asyncio.Task[None] | None = None
         self._offering: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Nothing has to be done."""
+
+    async def stop(self) -> None:
+        """Wake up and look at lines no more."""
+        await self._wakes.stop()
+        await self._lines.close()
+
+    def problem(self) -> str | None:
+        """Nothing keeps it from its work."""
+        return None
 
     async def admit(self, job: Job, *, fresh: bool = False) -> None:
         """Have a ready job offered once it is through its gates, now if it is its turn.
@@ -103,8 +117,7 @@ class Admission:
             wishes, self._wishes = self._wishes[:TOGETHER], self._wishes[TOGETHER:]
             admitted, error = dict[str, Job](), None
             try:
-                wider = await self._rounds.serve(wishes, admitted)
-                self._wishes += [Wish(places=gate) for gate in wider]
+                self._wishes += await self._rounds.serve(wishes, admitted)
             except BaseException as raised:  # noqa: BLE001 - raised where they wait
                 error = raised
             # Beside the next round: what was stored there is not changed by it.

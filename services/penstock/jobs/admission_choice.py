@@ -6,6 +6,8 @@ Who has to wait at one gate is passed over at the others, and comes first again 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 from penstock.contracts.job_state import JobState
 from penstock.infra.deciding.aggregate import Aggregate
@@ -23,6 +25,16 @@ PASSED_OVER = 200  # of those who wait for another gate, in one line
 Job = Aggregate[JobState]
 
 
+class Chosen(NamedTuple):
+    """Who is let in through `gates`. Without a `job` it is one in line, who is looked at in the log
+    while the round is stored.
+    """
+
+    one: Waiting
+    gates: Sequence[Gate]
+    job: Job | None = None
+
+
 class Plan:
     """What is to come of a round: `chosen` are let in once it is stored.
 
@@ -36,7 +48,14 @@ class Plan:
         self.first = list(first)
         self.concerned: dict[str, Gate] = {}
         self.closed: dict[str, Gate] = {}
-        self.chosen: dict[str, tuple[Job, Sequence[Gate]]] = {}
+        self.chosen: dict[str, Chosen] = {}
+
+    def go_on(self, job: Job, gates: Sequence[Gate]) -> None:
+        """Let in a job that had all that it needs."""
+        assert job.state is not None
+        if job.version > 1:  # else nobody can have known it as one that needs no place
+            self.round.take(gates, job.id)
+        self.chosen[job.id] = Chosen(Waiting.of(job.state, job.sequence), gates, job)
 
     def concern(self, gates: Sequence[Gate]) -> None:
         """See whether there are places at these."""
@@ -76,11 +95,11 @@ class Choice:
             wanted = plan.open()
             await self._lines.look(wanted)
             found = await self._next(plan, wanted, seen)
-            if not found or await self._confirm(plan, found):
+            if not found or await self._choose(plan, found):
                 return
 
     async def _next(self, plan: Plan, wanted: Collection[str], seen: set[str]) -> list[Waiting]:
-        """Those who are let in if they still wait, and those who have a place and not all."""
+        """Those who are let in, and those who have a place and not all."""
         lines = [("", plan.first), *((gate, self._lines.of(gate)) for gate in wanted)]
         plan.first = []
         await self._places.know({gate for _, line in lines for one in line for gate in one.gates})
@@ -111,20 +130,36 @@ class Choice:
             found.append(one)
         return found
 
-    async def _confirm(self, plan: Plan, found: Sequence[Waiting]) -> bool:
-        """Look in the log whether they still wait; whether no place is left over by that."""
-        jobs, are_all = await self._standing.those(found), True
+    async def _choose(self, plan: Plan, found: Sequence[Waiting]) -> bool:
+        """Choose those who have all their places; whether nobody lost one to others by that."""
+        had = list[Waiting]()
         for one in found:
+            own = self.gates(one.state)
+            if plan.round.takes(own, one.job):
+                plan.chosen[one.job] = Chosen(one, own)
+            else:
+                had.append(one)
+        return not had or await self._see_to_those_who(plan, had)
+
+    async def _see_to_those_who(self, plan: Plan, had: Sequence[Waiting]) -> bool:
+        """Who had all places goes on, and who has to wait for another loses what it had, if the log
+        says that they wait; see `_choose`.
+        """
+        jobs, are_all = await self._standing.those(had), True
+        for one in had:
             job, own = jobs[one.job], self.gates(one.state)
-            if not isinstance(job.state, JobState) or not is_ready(job.state, plan.round.now):
-                plan.round.leave(own, one.job)
-                self._lines.drop(one.gates, one.job)
-                are_all = False
+            if not waits(job, plan.round.now):
+                self._lines.drop(one.gates, job)
             elif plan.round.closed(own, one.job):
                 for gate in own:
                     plan.round.free(gate, one.job)
                 plan.concern(own)
                 are_all = False
             else:
-                plan.chosen[one.job] = job, own
+                plan.go_on(job, own)
         return are_all
+
+
+def waits(job: Job, now: datetime) -> bool:
+    """Whether the job still is one that may be offered to workers."""
+    return isinstance(job.state, JobState) and is_ready(job.state, now)

@@ -36,6 +36,11 @@ def is_plain(state: JobState) -> bool:
     return state.expires_at is None and rules.unique_key is None and not is_gated(rules)
 
 
+def is_withdrawn(state: JobState) -> bool:
+    """Whether all that follows from its state is that its places, item and timer are taken back."""
+    return state.state == "cancelled" and state.expires_at is None and not state.progress
+
+
 async def _unless_refused(
     send: Callable[[Sequence[T]], Awaitable[None]], jobs: Sequence[tuple[Aggregate[JobState], T]]
 ) -> list[Aggregate[JobState]]:
@@ -93,10 +98,13 @@ class Dispatch:
         """As `effect` for each of up to 1000 jobs whose events were just stored, in few batches."""
         offered: list[Aggregate[JobState]] = []
         waiting: list[tuple[Aggregate[JobState], Timer]] = []
+        withdrawn: list[Aggregate[JobState]] = []
         by_itself: list[Aggregate[JobState]] = []
         for job in jobs:
             assert job.state is not None and job.last is not None
             match next_step(job.state, job.sequence) if is_plain(job.state) else None:
+                case _ if is_withdrawn(job.state):
+                    withdrawn.append(job)
                 case Offer():
                     offered.append(job)
                 case Wait(run_at):
@@ -104,11 +112,19 @@ class Dispatch:
                     waiting.append((job, (job.id, run_at, encode(message))))
                 case _:
                     by_itself.append(job)
-        _, refused = await asyncio.gather(
-            self._offers.offer_all(offered), _unless_refused(self._timers.set_many, waiting)
+        _, refused, _ = await asyncio.gather(
+            self._offers.offer_all(offered),
+            _unless_refused(self._timers.set_many, waiting),
+            self._withdraw_all(withdrawn),
         )
         by_itself += refused
         await asyncio.gather(*(self.effect(job, command) for job in by_itself))
+
+    async def _withdraw_all(self, jobs: Sequence[Aggregate[JobState]]) -> None:
+        await asyncio.gather(
+            self._withdrawals.withdraw_all([job.state for job in jobs if job.state]),
+            *map(self._admission.settle, jobs),
+        )
 
     async def admit(self, job: Aggregate[JobState]) -> None:
         """Offer a job whose time has come, or have it wait for others first.

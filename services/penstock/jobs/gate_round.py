@@ -92,12 +92,9 @@ class Round:
             side = self._side(gate.id)
             (side.again if side.has(job) else side.taken)[job] = None
 
-    def leave(self, gates: Sequence[Gate], job: str) -> None:
-        """Take back what `take` gave the job."""
-        for gate in gates:
-            side = self._side(gate.id)
-            side.taken.pop(job, None)
-            side.again.pop(job, None)
+    def takes(self, gates: Sequence[Gate], job: str) -> bool:
+        """Whether `take` gave the job a place there."""
+        return any(job in side.taken for side in (self._side(gate.id) for gate in gates))
 
     def room(self, gate: Gate) -> int:
         """How many more may have a place there."""

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from penstock.contracts.gates import GateState, PlacesChanged
 from penstock.contracts.job_state import JobState
-from penstock.infra.deciding.aggregate import Aggregate
 from penstock.infra.views import rows
 from penstock.infra.views.view import Ended, Folded, View
 from penstock.jobs.gate import Gate, gates, is_gated, keeps, opens
@@ -120,14 +119,14 @@ def next_at(
     db: apsw.Connection,
     wanted: Mapping[str, int],
     known: Mapping[str, Waiting],
-    let_in: Mapping[str, Aggregate[JobState]],
+    passed: Mapping[str, int],
 ) -> dict[str, list[Waiting]]:
     """At each gate so many who wait there without a place.
 
-    Those in turn first, and as many whose time has come. Not those that were `let_in` and are not
-    `known` to have changed since.
+    Those in turn first, and as many whose time has come. Not those that have `passed` since, by the
+    sequences up to which they are known not to wait.
     """
-    return {gate: _next_at(db, gate, limit, known, let_in) for gate, limit in wanted.items()}
+    return {gate: _next_at(db, gate, limit, known, passed) for gate, limit in wanted.items()}
 
 
 def _next_at(
@@ -135,14 +134,13 @@ def _next_at(
     gate: str,
     limit: int,
     known: Mapping[str, Waiting],
-    let_in: Mapping[str, Aggregate[JobState]],
+    passed: Mapping[str, int],
 ) -> list[Waiting]:
     found = list[Waiting]()
     for query in (IN_TURN, IN_TIME):
         count = 0
         for job, sequence in db.execute(query, (gate,)):
-            before = let_in.get(job)
-            if before is not None and before.sequence >= sequence:
+            if passed.get(job, 0) >= sequence:
                 continue
             if count == limit:
                 break

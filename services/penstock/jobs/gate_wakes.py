@@ -23,16 +23,13 @@ REMEMBERED = 5_000  # gates
 
 
 class Wakes:
-    """A part of the service. `fill` is called with the id of a gate once it opens."""
+    """`fill` is called with the id of a gate once it opens."""
 
     def __init__(self, bus: Bus, fill: Callable[[str], Awaitable[None]]) -> None:
         self._timers = Timers(bus, SERVICE)
         self._fill = fill
         self._set: dict[str, tuple[datetime, asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        """Nothing has to be done."""
 
     async def stop(self) -> None:
         """Fill no more."""
@@ -42,10 +39,6 @@ class Wakes:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def problem(self) -> str | None:
-        """Nothing keeps it from its work."""
-        return None
 
     async def at(self, gate: str, moment: datetime) -> None:
         """Have the gate filled at `moment`, or before. Raises Unavailable or Timeout."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from penstock.contracts.envelope import Envelope, encode, wrap
+from penstock.contracts.envelope import Envelope, encode, unwrap, wrap
 from penstock.contracts.errors import Conflict
-from penstock.contracts.gates import GateState, PlacesChanged
+from penstock.contracts.gates import GateState, PlacesChanged, PlaceTaken
 from penstock.contracts.jobs import SERVICE
 from penstock.contracts.subjects import EXPECTED
 from penstock.infra.bus import Bus, StreamError
@@ -32,7 +32,10 @@ Happening = tuple[PlacesChanged, str]  # and the flow that it belongs to
 
 
 class Gates:
-    """What is in memory may be behind the log: what is stored upon it is then refused."""
+    """What is in memory may be behind the log: what is stored upon it is then refused.
+
+    `elsewhere` is called with jobs that others may have given a place, as it becomes known here.
+    """
 
     def __init__(self, bus: Bus, event_log: EventLog, load: Load[Any]) -> None:
         self._bus = bus
@@ -40,11 +43,13 @@ class Gates:
         self._load = load
         self._folder: Folder[Any] = Folder(evolve)  # type: ignore[arg-type]
         self._known: OrderedDict[str, Aggregate[Any]] = OrderedDict()
+        self.elsewhere: Callable[..., None] = _nobody
 
-    async def know(self, ids: Collection[str]) -> None:
-        """Have the states of these gates in memory. Raises Unavailable."""
-        missing = [id for id in ids if self._is_missing(id)]
+    async def know(self, ids: Collection[str]) -> set[str]:
+        """Have the states of these gates in memory; those that were not. Raises Unavailable."""
+        missing = {id for id in ids if self._is_missing(id)}
         await asyncio.gather(*map(self._learn, missing))
+        return missing
 
     async def look(self, ids: Collection[str]) -> None:
         """Learn what others stored of these gates meanwhile. Raises Unavailable."""
@@ -107,7 +112,10 @@ class Gates:
         return known.version % LOADED_ANEW == LOADED_ANEW - 1
 
     async def _learn(self, id: str) -> None:
-        self._remember(await self._load(id))
+        gate = await self._load(id)
+        self._remember(gate)
+        if isinstance(gate.state, GateState):
+            self.elsewhere(*gate.state.holders)
 
     async def _look(self, id: str) -> None:
         known = self._known.get(id)
@@ -117,12 +125,27 @@ class Gates:
         loaded = await self._log.load(id, after=known.sequence)
         if loaded.events:
             self._remember(self._folder.fold(known, loaded.events))
+            self.elsewhere(*(job for record in loaded.events for job in _taken(record.event)))
 
     def _remember(self, known: Aggregate[Any]) -> None:
         self._known[known.id] = known
         self._known.move_to_end(known.id)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+
+def _nobody(*_: str) -> None:
+    """Nobody wants to know."""
+
+
+def _taken(event: Envelope) -> tuple[str, ...]:
+    match unwrap(event):
+        case PlacesChanged(taken=taken):
+            return taken
+        case PlaceTaken(job=job):
+            return (job,)
+        case _:
+            return ()
 
 
 def _event(known: Aggregate[Any], event: PlacesChanged, flow: str, now: datetime) -> Envelope:

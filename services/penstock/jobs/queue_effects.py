@@ -10,9 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, unwrap, wrap
-from penstock.contracts.errors import Archived, Erased, NotFound
 from penstock.contracts.jobs import PRIORITIES, CancelJob
 from penstock.contracts.queues import PurgeQueue, QueueState
 from penstock.infra.bus import Bus
@@ -21,22 +19,21 @@ from penstock.infra.deciding.decider import Load
 from penstock.infra.repeated import Repeated
 from penstock.infra.views.live_view import LiveView
 from penstock.jobs import queue_view
+from penstock.jobs.cancelling import Cancelling
 from penstock.jobs.queue_lanes import QueueLanes, lane_name
 from penstock.jobs.queue_states import QueueStates
-from penstock.jobs.queue_view import LAST
+from penstock.jobs.queue_view import LAST, Place
 
 LOOK = 1.0  # seconds between two looks at the queues
 FOLDED = 30.0  # seconds that the view may take to get to what is purged
-AT_ONCE = 250  # jobs that a purge cancels at a time
 
-Handle = Callable[[Envelope], Awaitable[Outcome]]
 Folds = Callable[[int, float], Awaitable[Any]]
 
 
 class QueueEffects:
     """What becomes of queues beside their events.
 
-    `load` and `handle` are the service's own, `folded` waits for the view, which `model` gives.
+    `load` is the service's own, `folded` waits for the view, which `model` gives.
     """
 
     def __init__(
@@ -44,14 +41,14 @@ class QueueEffects:
         bus: Bus,
         model: Callable[[], LiveView[Any]],
         load: Load[Any],
-        handle: Handle,
+        cancelling: Cancelling,
         folded: Folds,
         states: QueueStates,
     ) -> None:
         self._lanes = QueueLanes(bus)
         self._model = model
         self._load = load
-        self._handle = handle
+        self._cancelling = cancelling
         self._folded = folded
         self._states = states
 
@@ -103,29 +100,40 @@ class QueueEffects:
         The newest first: who waits at a gate goes before those who went through, and nobody is let
         in only to be cancelled next.
         """
-        place, last = LAST, 0
-        while True:
-            _, page = await self._model().read(queue_view.waiting, state.name, until, place)
-            if not page:
-                return last
-            for n in range(0, len(page), AT_ONCE):
-                some = page[n : n + AT_ONCE]
-                cancelled = (self._cancel(id, state.name, command) for _, id in some)
-                last = max(last, *await asyncio.gather(*cancelled))
-            place = page[-1]
-
-    async def _cancel(self, job: str, queue: str, command: Envelope) -> int:
-        asked = wrap(
-            CancelJob(reason=f"the queue {queue!r} was purged", waiting=True),
-            id=f"{command.id}:{job}:cancel",
-            subject=job,
-            time=datetime.now(UTC),
-            correlationid=command.correlationid,
-            cause=command,
-            actor=command.actor,
-            traceparent=command.traceparent,
-        )
+        last = 0
+        following: asyncio.Task[int] | None = None
+        ahead = self._page(state, until, LAST)
         try:
-            return (await self._handle(asked)).sequence
-        except (NotFound, Archived, Erased):
-            return 0
+            while page := await ahead:
+                # Read and followed up beside the next: what is stored is not changed by either.
+                ahead = self._page(state, until, page[-1])
+                cancels = [_cancel(id, state.name, command) for _, id in page]
+                items = await self._cancelling.store(cancels)
+                last = max(last, await following if following else 0)
+                following = asyncio.create_task(self._cancelling.follow_up(items))
+            return max(last, await following if following else 0)
+        finally:
+            tasks = [task for task in (ahead, following) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _page(self, state: QueueState, until: datetime, before: Place) -> asyncio.Task[list[Place]]:
+        async def read() -> list[Place]:
+            _, page = await self._model().read(queue_view.waiting, state.name, until, before)
+            return page
+
+        return asyncio.create_task(read(), name="page-to-purge")
+
+
+def _cancel(job: str, queue: str, command: Envelope) -> Envelope:
+    return wrap(
+        CancelJob(reason=f"the queue {queue!r} was purged", waiting=True),
+        id=f"{command.id}:{job}:cancel",
+        subject=job,
+        time=datetime.now(UTC),
+        correlationid=command.correlationid,
+        cause=command,
+        actor=command.actor,
+        traceparent=command.traceparent,
+    )

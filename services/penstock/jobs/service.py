@@ -22,6 +22,7 @@ from penstock.jobs.admission import Admission
 from penstock.jobs.admission_entrance import Entrance
 from penstock.jobs.admission_sweep import AdmissionSweep
 from penstock.jobs.bulk import BulkEnqueue
+from penstock.jobs.cancelling import Cancelling
 from penstock.jobs.dead_in_bulk import DeadInBulk
 from penstock.jobs.dispatch import Dispatch
 from penstock.jobs.domain import FINAL, State, decide, evolve, finished
@@ -44,6 +45,7 @@ from penstock.jobs.schedule_overdue import Overdue
 from penstock.jobs.schedule_runner import ScheduleRunner
 from penstock.jobs.settling import Settling
 from penstock.jobs.tallying import Tallying
+from penstock.jobs.together import Together
 from penstock.jobs.unique import UniqueKeys
 from penstock.jobs.unique_claims import UniqueClaims
 from penstock.jobs.views import QUERIES, JobsView
@@ -58,8 +60,7 @@ def build(frame: Frame) -> Service[State]:
     """The jobs service, yet to be started."""
     states, unique = QueueStates(), UniqueKeys(frame.bus)
     workers = Workers(frame.bus)
-    handlers = Handlers(workers, time.monotonic)
-    entrance = Entrance(states, handlers, unique)
+    entrance = Entrance(states, Handlers(workers, time.monotonic), unique)
     effects: dict[type, Effect] = {}
     service: Service[State] = Service(
         frame,
@@ -92,16 +93,19 @@ def build(frame: Frame) -> Service[State]:
     claims = UniqueClaims(frame.bus, unique, decider.load)
     dispatch = Dispatch(frame.bus, admission, offers, claims)
     sweep = AdmissionSweep(frame.bus, admission, decider.load, lambda: service.model)
-    service.parts += [admission.wakes, sweep.part()]
+    service.parts += [admission, sweep.part()]
     schedules = ScheduleRunner(frame.bus, service.log, decider.load, decider.handle)
     effects[ScheduleState] = schedules.effect  # which in turn has commands carried out
     service.own[EnqueueJobs] = bulk = BulkEnqueue(frame.bus, decider, dispatch, offers, entrance)
     returned = StepResults(frame.bus)
-    workflows = WorkflowEffects(frame.bus, returned, decider.load, decider.handle, bulk.enqueue)
-    effects[WorkflowState] = workflows.effect
     telling = Telling(frame.bus, returned)
+    latest = Latest(frame.bus, lambda: service.model)
+    together = Together(frame.bus, decider, latest)
+    cancelling = Cancelling(together, dispatch, telling.effect)
+    workflows = WorkflowEffects(frame.bus, returned, decider.load, bulk.enqueue, cancelling.cancel)
+    effects[WorkflowState] = workflows.effect
     effects[JobState] = in_turn(dispatch.effect, telling.effect)
-    settling = Settling(admission.standing, effects[JobState])
+    settling = Settling(admission, effects[JobState])
     service.own |= {SettleJob: settling.one, SettleJobs: settling.many}
     recovery = WorkflowRecovery(workflows, telling, decider.load, decider.handle)
     settings = frame.settings
@@ -110,7 +114,7 @@ def build(frame: Frame) -> Service[State]:
         frame.bus,
         lambda: service.model,
         decider.load,
-        decider.handle,
+        cancelling,
         service.projector.reached,
         states,
     )
@@ -122,12 +126,11 @@ def build(frame: Frame) -> Service[State]:
     if settings.result_age or settings.result_count:
         every = settings.retention_interval
         service.parts.append(Repeated("retention of results", results.look, every=every))
-    latest = Latest(frame.bus, lambda: service.model)
-    dead = DeadInBulk(frame.bus, decider, dispatch, latest)
+    dead = DeadInBulk(together, dispatch)
     service.own |= {RedriveJobs: dead.redrive, DiscardJobs: dead.discard}
     of_kinds = {SCHEDULE: schedules.due, GATE: sweep.due}
-    together = DueTogether(dispatch, latest, of_kinds)
-    due = DueJobs(frame.bus, decider.load, dispatch, together, of_kinds)
+    due_together = DueTogether(dispatch, latest, of_kinds)
+    due = DueJobs(frame.bus, decider.load, dispatch, due_together, of_kinds)
     service.watchdog.watch(due.durable(), "due job")
     service.parts.append(due)
     reconciler = Reconciler(
@@ -136,11 +139,15 @@ def build(frame: Frame) -> Service[State]:
     service.reconcile = reconciler.run
     stream = frame.bus.subjects.stream
     give_back = GivingBack(service.log, decider.load, dispatch)
-    settled = Settled(frame.bus, service.log, decider.load)
     service.parts += [
         stranded(frame.bus, stream("work"), instead=give_back, unless_cleared=True),
-        clearing(frame.bus, stream("work"), settled, instead=give_back),
-        clearing(frame.bus, stream("sched"), together.settled),
+        clearing(
+            frame.bus,
+            stream("work"),
+            Settled(frame.bus, service.log, decider.load),
+            instead=give_back,
+        ),
+        clearing(frame.bus, stream("sched"), due_together.settled),
         workers,
         Unhandled(
             lambda: service.model,

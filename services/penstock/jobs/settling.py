@@ -12,33 +12,44 @@ from typing import Any
 from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope
 from penstock.contracts.errors import NotFound
+from penstock.contracts.jobs import Moved, SettleJob
 from penstock.contracts.jobs_bulk import SettleJobs
 from penstock.contracts.lifecycle import Erased
 from penstock.infra.deciding.decider import Effect, erased
-from penstock.jobs.standing import Standing
+from penstock.jobs.admission import Admission
 
 
 class Settling:
-    """See `Decider.own`. `effect` is what follows from a job's state."""
+    """See `Decider.own`. `effect` is what follows from a job's state.
 
-    def __init__(self, standing: Standing, effect: Effect[Any]) -> None:
-        self._standing = standing
+    Where all that follows is what becomes of its places, and what happened was told, nothing is
+    looked up.
+    """
+
+    def __init__(self, admission: Admission, effect: Effect[Any]) -> None:
+        self._admission = admission
+        self._standing = admission.standing
         self._effect = effect
 
-    async def one(self, command: Envelope, _: Any) -> Outcome:
+    async def one(self, command: Envelope, data: SettleJob) -> Outcome:
         """Raises Erased or NotFound; Unavailable: settle it again then."""
-        return Outcome(id=command.id, sequence=await self._settle(command.subject, command))
+        sequence = await self._settle(command.subject, data.moved, command)
+        return Outcome(id=command.id, sequence=sequence)
 
     async def many(self, command: Envelope, data: SettleJobs) -> Outcome:
         """Raises as `one` does, once all of them were looked at."""
-        settled = (self._settle(job, command) for job in data.jobs)
+        moved = {one.id: one for one in data.moved}
+        settled = (self._settle(job, moved.get(job), command) for job in data.jobs)
         done = await asyncio.gather(*settled, return_exceptions=True)
         for error in done:
             if isinstance(error, BaseException):
                 raise error
         return Outcome(id=command.id)
 
-    async def _settle(self, id: str, command: Envelope) -> int:
+    async def _settle(self, id: str, moved: Moved | None, command: Envelope) -> int:
+        if moved is not None and moved.id == id and (told := self._standing.moved(moved)):
+            await self._admission.settle(told)
+            return told.sequence
         job = await self._standing.job(id)
         if isinstance(job.tombstone, Erased):
             raise erased(job)

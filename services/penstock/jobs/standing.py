@@ -20,6 +20,7 @@ from penstock.contracts.jobs import (
     JobRetrying,
     JobSnoozed,
     JobStarted,
+    Moved,
 )
 from penstock.infra.bus import Bus, Stored
 from penstock.infra.deciding.aggregate import Aggregate
@@ -43,6 +44,25 @@ class Standing:
         self._known = known
         self._load = load
         self._last = LastMessages(bus, bus.subjects.event_stream(SERVICE))
+
+    def moved(self, what: Moved) -> Job | None:
+        """The job after what somebody tells of it, if that needs no look into the log.
+
+        It was let in here, and that is not undone meanwhile: `Gates` tells of those whom others
+        let in. If others do it later, what is stored upon this state is refused.
+        """
+        known = self._known(what.id)
+        if known is None or known.state is None or what.sequence <= known.sequence:
+            return None
+        state = known.state
+        if state.expires_at is not None or (state.origin and state.origin.workflow):
+            return None  # more follows from it than what becomes of its places
+        now = "completed" if what.ended else "processing"
+        return Aggregate(
+            known.id,
+            replace(state, state=now, started=what.started, ended=what.ended, run_at=None),
+            sequence=what.sequence,
+        )
 
     async def job(self, id: str) -> Job:
         """The job as it stands, as far as gates are concerned. Raises Unavailable."""

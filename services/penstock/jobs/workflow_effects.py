@@ -7,22 +7,17 @@ done again.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, wrap
 from penstock.contracts.errors import (
     Archived,
-    Erased,
     InvalidMessage,
-    NotFound,
     PenstockError,
-    Refused,
     from_problem,
 )
 from penstock.contracts.job_state import JobState
@@ -48,27 +43,27 @@ from penstock.jobs.workflow_results import StepResults
 
 PARTS_AT_ONCE = 2  # of many jobs: one is stored while the other is made
 PART_BYTES = 2 * 1024 * 1024  # of payloads
-Handle = Callable[[Envelope], Awaitable[Outcome]]
+Cancel = Callable[[Sequence[Envelope]], Awaitable[int]]
 Enqueue = Callable[[Sequence[Item], Envelope], Awaitable[None]]
 Made = tuple[str, EnqueueJob | PenstockError]  # a job's id, and the job or why there is none
 
 
 class WorkflowEffects:
-    """`load`, `handle` and `enqueue`, which is for many jobs, are the service's own."""
+    """`load` is the service's own; `enqueue` and `cancel` are for many jobs."""
 
     def __init__(
         self,
         bus: Bus,
         results: StepResults,
         load: Load[Any],
-        handle: Handle,
         enqueue: Enqueue,
+        cancel: Cancel,
     ) -> None:
         self._sender = Sender(bus)
         self._results = results
         self._load = load
-        self._handle = handle
         self._enqueue_all = enqueue
+        self._cancel_all = cancel
 
     async def effect(self, workflow: Aggregate[WorkflowState], command: Envelope) -> int:
         """Enqueue the jobs that `command` began, or cancel those that it ended; see `Decider`."""
@@ -137,17 +132,12 @@ class WorkflowEffects:
     async def _cancel(self, state: WorkflowState, command: Envelope) -> int:
         """Cancel every job that was under way in `state`; the sequence of the last event."""
         ids, cancel, last = under_way(state), cancelling(state), 0
-
-        async def one(index: int) -> None:
-            nonlocal last
-            id = ids[index]
-            command_id = f"{command.id}:{id}:cancel"
-            # Else it is over, or was never there.
-            with contextlib.suppress(NotFound, Refused, Archived, Erased):
-                outcome = await self._handle(_command(cancel, command_id, id, command))
-                last = max(last, outcome.sequence)
-
-        await each(range(len(ids)), one)
+        for n in range(0, len(ids), MOST):
+            part = [
+                _command(cancel, f"{command.id}:{id}:cancel", id, command)
+                for id in ids[n : n + MOST]
+            ]
+            last = max(last, await self._cancel_all(part))
         return last
 
 

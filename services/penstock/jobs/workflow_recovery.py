@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, wrap
 from penstock.contracts.job_state import JobState
 from penstock.contracts.workflow_state import WorkflowState
@@ -21,7 +22,7 @@ from penstock.infra.repeated import Repeated
 from penstock.infra.views.live_view import LiveView
 from penstock.jobs import workflow_view
 from penstock.jobs.at_once import each
-from penstock.jobs.workflow_effects import Handle, WorkflowEffects
+from penstock.jobs.workflow_effects import WorkflowEffects
 from penstock.jobs.workflow_jobs import under_way
 from penstock.jobs.workflow_telling import Telling
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 EVERY = 60.0  # seconds between two looks
 LATE = 60.0  # seconds without an event from which a workflow may stand still
+
+Handle = Callable[[Envelope], Awaitable[Outcome]]
 
 
 class WorkflowRecovery:

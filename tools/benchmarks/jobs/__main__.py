@@ -1,4 +1,5 @@
-"""`tools/bench jobs`: drain, end to end, enqueueing, gates, latency, workflows, delayed and dead.
+"""`tools/bench jobs`: drain, end to end, enqueueing, gates, latency, workflows, and what is done to
+jobs that are delayed, dead or purged.
 
 A bare loop and other systems are measured beside.
 
@@ -23,13 +24,14 @@ from benchmarks.jobs.figures import Figure, show
 from benchmarks.jobs.gates import gates
 from benchmarks.jobs.latency import pickup, takeover
 from benchmarks.jobs.peers import peers
+from benchmarks.jobs.purging import purging
 from benchmarks.jobs.redriving import redriving
 from benchmarks.jobs.workflows import workflows
 
 PEERS_JOBS = 10_000
 PARTS = (
     *("drain", "e2e", "enqueue", "gates", "pickup", "takeover", "workflows"),
-    *("delayed", "redrive"),
+    *("delayed", "redrive", "purge"),
 )
 NOTES = [
     "One worker process, no-op jobs, full history: queued, started and completed are stored for "
@@ -63,6 +65,8 @@ async def measure(options: argparse.Namespace) -> list[Figure]:
                 figures += await delayed(there, durability, jobs)
             if "redrive" in options.only:
                 figures += await redriving(there, durability, jobs)
+            if "purge" in options.only:
+                figures += await purging(there, durability, jobs)
         if options.peers:
             figures += await peers(
                 there, options.peers_python, options.redis_server, min(jobs, PEERS_JOBS)

@@ -24,6 +24,15 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
 
 
+def processor(pid: int) -> float:
+    """The seconds of processor time that a process has taken; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Program:
     """A running program, which says what it has to say in lines."""
 
@@ -52,11 +61,7 @@ class Program:
     @property
     def cpu(self) -> float:
         """The seconds of processor time that it has taken; 0 once it has ended."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processor(self.pid)
 
     async def end(self) -> None:
         """Have it end, and kill it if it does not."""

@@ -52,12 +52,16 @@ async def service(url: str, directory: str, durability: Any) -> None:
 
 
 async def worker(url: str, durability: Any, concurrency: str) -> None:
-    """One worker process with handlers that do nothing, say when they began, or take long."""
+    """One worker process with handlers that do nothing, say when they began, or take a while."""
     program = Worker(url, concurrency=int(concurrency), durability=durability, grace=1.0)
 
     @program.register_handler("noop")
     async def noop(n: int, text: str = "") -> int:
         return n
+
+    @program.register_handler("takes")
+    async def takes(seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     @program.register_handler("ignore")
     async def ignore(n: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks.jobs.processes import Program, ours, program, resident
+from benchmarks.jobs.processes import Program, ours, processor, program, resident
 from penstock.client import Penstock
 from penstock.contracts.answers import Question
 from penstock.contracts.job_reads import QueueDepth
@@ -25,7 +25,7 @@ _numbers = itertools.count()
 
 
 class Server:
-    """The nats-server, as a program whose memory is looked at."""
+    """The nats-server, as a program whose memory and time are looked at."""
 
     name = "server"
 
@@ -36,6 +36,11 @@ class Server:
     def memory(self) -> float:
         """Its resident memory now, in MB."""
         return resident(self._nats.pid)
+
+    @property
+    def cpu(self) -> float:
+        """The seconds of processor time that it has taken."""
+        return processor(self._nats.pid)
 
 
 class System:

@@ -13,7 +13,7 @@ from penstock.client.worker.decisions import End
 from penstock.client.worker.holding import RETRY, Holding
 from penstock.client.worker.job_progress import end_progress
 from penstock.client.worker.workflow_ends import ended
-from penstock.contracts.envelope import unwrap
+from penstock.contracts.envelope import type_of, unwrap
 from penstock.contracts.errors import Unavailable
 from penstock.contracts.jobs import (
     JobCancelled,
@@ -21,11 +21,14 @@ from penstock.contracts.jobs import (
     JobFailed,
     JobRetrying,
     JobSnoozed,
+    JobStarted,
+    Moved,
 )
 
 log = logging.getLogger(__name__)
 
 Over = JobCompleted | JobFailed | JobCancelled
+STARTED, COMPLETED = str(type_of(JobStarted)), str(type_of(JobCompleted))
 
 
 async def follow_up(job: Holding, end: End) -> None:
@@ -56,11 +59,23 @@ async def settle(job: Holding) -> None:
     """
     while True:
         try:
-            await job.station.settlements.tell(job.id, job.journal.head.sequence)
+            await job.station.settlements.tell(job.id, job.journal.head.sequence, _moved(job))
             return
         except Unavailable as error:
             log.warning("job %s cannot be settled yet: %s", job.id, error)
             await asyncio.sleep(RETRY)
+
+
+def _moved(job: Holding) -> Moved | None:
+    """What the head of the journal says, if it is what nearly all say."""
+    head, started = job.journal.head, job.started_at
+    if started is None or head.time is None:
+        return None
+    if head.type == STARTED:
+        return Moved(id=job.id, sequence=head.sequence, started=started)
+    if head.type == COMPLETED:
+        return Moved(id=job.id, sequence=head.sequence, started=started, ended=head.time)
+    return None
 
 
 async def tell_workflow(job: Holding, workflow: str, end: Over) -> None:

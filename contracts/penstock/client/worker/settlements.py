@@ -12,10 +12,10 @@ from contextvars import Context, copy_context
 
 from penstock.client.session import Session
 from penstock.contracts.errors import PenstockError
-from penstock.contracts.jobs import SettleJob
+from penstock.contracts.jobs import Moved, SettleJob
 from penstock.contracts.jobs_bulk import MOST, SettleJobs
 
-_Told = tuple[str, int, Context, asyncio.Future[None]]
+_Told = tuple[str, int, Moved | None, Context, asyncio.Future[None]]
 
 
 class Settlements:
@@ -26,13 +26,14 @@ class Settlements:
         self._waiting: deque[_Told] = deque()
         self._sending: asyncio.Task[None] | None = None
 
-    async def tell(self, job: str, sequence: int) -> None:
-        """Tell of a job whose last event is at `sequence`; it is stored when this returns.
+    async def tell(self, job: str, sequence: int, moved: Moved | None = None) -> None:
+        """Tell of a job whose last event is at `sequence`, and is `moved` by it perhaps; it is
+        stored when this returns.
 
         Raises as `Session.post`: tell of it again then.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, sequence, copy_context(), done))
+        self._waiting.append((job, sequence, moved, copy_context(), done))
         if self._sending is None or self._sending.done():
             # Of no flow: what is told of many belongs to none.
             sending = self._send()
@@ -54,11 +55,13 @@ class Settlements:
                     done.set_result(None)
 
     async def _post(self, told: list[_Told]) -> None:
-        [(job, sequence, flow, _), *more] = told
+        [(job, sequence, moved, flow, _), *more] = told
         if not more:
             command_id = f"{job}:{sequence}:settle"
-            posted = self._session.post(SettleJob(), id=job, command_id=command_id)
+            posted = self._session.post(SettleJob(moved=moved), id=job, command_id=command_id)
             await asyncio.create_task(posted, context=flow)
             return
         jobs = tuple(dict.fromkeys(job for job, *_ in told))
-        await self._session.post(SettleJobs(jobs=jobs), id=f"settled:{uuid.uuid4().hex}")
+        what = tuple(moved for _, _, moved, *_ in told if moved is not None)
+        settle = SettleJobs(jobs=jobs, moved=what)
+        await self._session.post(settle, id=f"settled:{uuid.uuid4().hex}")

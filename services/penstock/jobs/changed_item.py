@@ -1,4 +1,4 @@
-"""One of many dead jobs that are redriven or discarded by one command. Pure."""
+"""One of many jobs that are changed together, by a command that each would have by itself. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from penstock.contracts.envelope import Envelope, type_of, wrap
 from penstock.contracts.errors import InvalidMessage, PenstockError
 from penstock.contracts.job_state import JobState
-from penstock.contracts.jobs import DiscardJob, RedriveJob
+from penstock.contracts.jobs import CancelJob, DiscardJob, RedriveJob
 from penstock.contracts.jobs_bulk import Changed, JobAt
 from penstock.contracts.subjects import token
 from penstock.infra.deciding.aggregate import Aggregate
@@ -20,7 +20,7 @@ from penstock.infra.deciding.decider import Context
 from penstock.jobs.dispatch import is_plain
 from penstock.jobs.domain import decide, evolve
 
-Each = RedriveJob | DiscardJob
+Each = RedriveJob | DiscardJob | CancelJob
 
 _encode = msgspec.json.Encoder().encode
 
@@ -28,12 +28,14 @@ _encode = msgspec.json.Encoder().encode
 class Item(msgspec.Struct):
     """The command that it would be by itself, and what became of it.
 
-    `sequence` is where the caller saw the job. If it can go with others it has an `event`, is as
-    `after` then, and comes to be `stored` at a sequence.
+    `sequence` is where the caller saw the job, None if nobody did. If it can go with others it has
+    an `event` to come behind the one at `before`, is as `after` then, and comes to be `stored` at a
+    sequence.
     """
 
     command: Envelope
-    sequence: int
+    sequence: int | None
+    before: int = 0
     event: Envelope | None = None
     after: Aggregate[Any] | None = None
     stored: int = 0
@@ -74,7 +76,8 @@ def decide_on(item: Item, job: Aggregate[Any], each: Each, now: datetime) -> Non
         item.changed = Changed(id=job.id, problem=refusal.problem())
         return
     if not events:
-        item.changed = Changed(id=job.id, sequence=job.sequence)
+        if item.sequence is not None:  # else what follows may have been left undone
+            item.changed = Changed(id=job.id, sequence=job.sequence)
         return
     [data] = events
     event = wrap(
@@ -89,6 +92,6 @@ def decide_on(item: Item, job: Aggregate[Any], each: Each, now: datetime) -> Non
         traceparent=command.traceparent,
     )
     after = evolve(job.state, data, event)
-    if isinstance(after, JobState) and (after.discarded or is_plain(after)):
-        item.event = event
+    if isinstance(after, JobState) and (after.is_over or is_plain(after)):
+        item.event, item.before = event, job.sequence
         item.after = Aggregate(job.id, after, event.version, last=event)
