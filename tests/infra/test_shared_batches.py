@@ -12,7 +12,6 @@ from penstock.infra.append_many import FEW
 from penstock.infra.bus import Bus, Message, StreamError
 from penstock.infra.commit import MAX_BATCH
 from penstock.infra.shared_batches import SharedBatches
-from support.streams import everything
 
 
 @pytest.fixture
@@ -102,20 +101,3 @@ async def test_one_that_was_stored_before_keeps_no_other_single_message_back(
     await batches.publish(offer(3))
     await asyncio.gather(*(batches.publish(offer(n)) for n in range(3 * FEW)))
     assert sorted(map(int, await bodies(bus))) == list(range(3 * FEW))
-
-
-async def test_what_comes_while_one_is_on_its_way_goes_together(bus: Bus) -> None:
-    batches = SharedBatches(bus, timeout=10)
-    first_is_on_its_way, turn = False, 0
-    while not first_is_on_its_way:  # a machine that stands still now and then may be too late
-        turn += 1
-        sent = []
-        for name in "abcdef":
-            sent.append(asyncio.create_task(batches.publish(part(bus, f"{name}{turn}", 50))))
-            for _ in range(4):
-                await asyncio.sleep(0)
-        first_is_on_its_way = not sent[0].done()
-        await asyncio.gather(*sent)
-    stored = await everything(bus, bus.subjects.event_stream("progress"))
-    found = [one.splitlines() for one in stored[-6 * 50 :]]
-    assert len({line for one in found for line in one if line.startswith(b"Nats-Batch-Id")}) == 2

@@ -48,7 +48,6 @@ class SharedBatches:
         self._timeout = timeout
         self._slots = in_flight
         self._waiting: deque[_Part] = deque()
-        self._count = 0  # messages that wait
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_due = False
 
@@ -59,7 +58,6 @@ class SharedBatches:
         """
         part = _Part(messages)
         self._waiting.append(part)
-        self._count += len(messages)
         self._wake()
         return await part.done
 
@@ -71,18 +69,10 @@ class SharedBatches:
 
     def _send(self) -> None:
         self._is_due = False
-        while self._waiting and len(self._tasks) < self._slots and not self._is_to_grow:
+        while self._waiting and len(self._tasks) < self._slots:
             task = asyncio.create_task(self._store(self._take()), name="shared-batch")
             self._tasks.add(task)
             task.add_done_callback(self._sent)
-
-    @property
-    def _is_to_grow(self) -> bool:
-        """Whether what waits is to be joined by what comes while another batch is on its way.
-
-        What costs the server most is that it is a batch: fewer and larger ones are stored sooner.
-        """
-        return bool(self._tasks) and FEW < self._count < MAX_BATCH
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -100,7 +90,6 @@ class SharedBatches:
                 break
             subjects = subjects | other.subjects
             parts.append(self._waiting.popleft())
-        self._count -= sum(len(part.messages) for part in parts)
         return parts
 
     async def _store(self, parts: Sequence[_Part]) -> None:

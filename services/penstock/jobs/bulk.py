@@ -71,7 +71,7 @@ class BulkEnqueue:
         """Enqueue them all. Raises Unavailable: some may be enqueued then, and none of them is
         enqueued twice when the command comes again.
         """
-        became = await self._enqueue_usual(command, data)
+        became, are_there = await self._enqueue_usual(command, data)
         items: dict[int, Item] = {}
         for index, raw in enumerate(data.jobs):
             if index in became:
@@ -82,37 +82,45 @@ class BulkEnqueue:
                 case refused:
                     became[index] = refused
         if items:
-            await self.enqueue(list(items.values()), command)
+            await self.enqueue(list(items.values()), command, are_there=are_there)
         became |= {index: item.enqueued for index, item in items.items() if item.enqueued}
         return _outcome(command, [became[index] for index in range(len(data.jobs))])
 
-    async def _enqueue_usual(self, command: Envelope, data: EnqueueJobs) -> dict[int, Enqueued]:
+    async def _enqueue_usual(
+        self, command: Envelope, data: EnqueueJobs
+    ) -> tuple[dict[int, Enqueued], bool]:
         """Enqueue those that need nothing but to be stored and offered; what became of each.
 
-        None of them if something is stored for one already: each tells by itself then.
+        None of them if something is stored for one already, which is told as well.
         """
         async with self._slots:
             jobs = list(usual(command, data.jobs, self._bus.subjects, self._entrance.refusal))
             if not jobs:
-                return {}
+                return {}, False
             try:
                 last = await self._batches.publish([job.kind.event(job) for job in jobs])
             except StreamError as error:
                 if error.err_code not in WRONG_LAST_SEQUENCE:
                     raise
-                return {}
+                return {}, True
             stored = list(enumerate(jobs, last - len(jobs) + 1))
             now = _encode(datetime.now(UTC))
             await self._offers.put([job.kind.item(job, n, now) for n, job in stored])
-            return {job.index: Enqueued(id=job.id, sequence=n) for n, job in stored}
+            return {job.index: Enqueued(id=job.id, sequence=n) for n, job in stored}, False
 
-    async def enqueue(self, items: Sequence[Item], command: Envelope) -> None:
+    async def enqueue(
+        self, items: Sequence[Item], command: Envelope, *, are_there: bool = False
+    ) -> None:
         """Enqueue up to 500 jobs, which `command` caused; each `enqueued` tells what became of it,
-        and `state` how the job stands. Raises as a call does.
+        and `state` how the job stands. With `are_there` something is stored for some already.
+        Raises as a call does.
         """
         async with self._slots:
             await self._decide(first_of_each([i for i in items if is_asking_nobody(i.data)]))
-            await self._store([item for item in items if item.event], command)
+            decided: Sequence[Item] = [item for item in items if item.event]
+            if are_there and decided:  # to try would cost another batch, and that of others
+                decided = await self._without_stored(decided, command)
+            await self._store(decided, command)
             await self._each_by_itself([item for item in items if item.enqueued is None])
 
     async def _decide(self, items: Sequence[Item]) -> None:
@@ -142,12 +150,17 @@ class BulkEnqueue:
             except StreamError as error:
                 if error.err_code not in WRONG_LAST_SEQUENCE:
                     raise
-                items, again = await self._parted(items)
-                await self._offer(again, command)
+                items = await self._without_stored(items, command)
             else:
                 first = last - len(items) + 1
                 await self._offer([(item, first + n) for n, item in enumerate(items)], command)
                 return
+
+    async def _without_stored(self, items: Sequence[Item], command: Envelope) -> Sequence[Item]:
+        """Those of which nothing is stored, once the others are offered. Raises as `_parted`."""
+        items, again = await self._parted(items)
+        await self._offer(again, command)
+        return items
 
     async def _offer(self, stored: Sequence[tuple[Item, int]], command: Envelope) -> None:
         """Offer jobs whose first events stand at these sequences, and are their last ones."""
