@@ -88,3 +88,22 @@ async def test_more_are_stored_by_the_same_pipeline_when_the_first_are_answered(
         while len(told) < 2:
             await asyncio.sleep(0)
     assert told == [1, 2]
+
+
+async def test_where_nothing_can_be_sent_for_an_unforeseen_reason_all_are_told(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(frames: Sequence[bytes], largest: int) -> None:
+        raise OSError("no such wire")
+
+    pipeline, told = PipelinedAppends(bus, most=2), dict[int, int]()
+    with monkeypatch.context() as patched:
+        patched.setattr(bus.nc, "publish_frames", fail)
+        for place, append in enumerate(appends_to(bus, [0] * 2)):
+            pipeline.add(append, partial(told.__setitem__, place))
+        await pipeline.close()
+    assert told == {0: UNKNOWN, 1: UNKNOWN}
+    for place, append in enumerate(appends_to(bus, [0] * 2)):
+        pipeline.add(append, partial(told.__setitem__, place))
+    await pipeline.close()
+    assert told == {0: 1, 1: 2}

@@ -19,7 +19,7 @@ from penstock.contracts.jobs_bulk import MOST, Enqueued, EnqueuedJobs, EnqueueJo
 
 BYTES = 1024 * 1024  # of one command's jobs, or a single job
 LARGEST = MAX_INLINE + 64 * 1024
-TRIES = 5  # times that the outcome of a command is asked for
+TRIES = 3  # times that the outcome of a command is asked for
 
 Specs = Iterable[JobSpec] | AsyncIterable[JobSpec]
 _encode = msgspec.json.Encoder().encode
@@ -113,18 +113,22 @@ async def _each(specs: Specs) -> AsyncIterator[JobSpec]:
 
 
 async def _send(session: Session, chunk: _Chunk, command_id: str) -> list[Enqueued]:
-    """Have one command carried out. One whose outcome did not come is asked for again, by its id.
+    """Have one command carried out. One whose outcome did not come is asked for again, by its id,
+    and with twice the patience: asking costs a service that is only slow even more time.
 
     Raises Unavailable or Timeout, after which sending again with the same id has no second effect.
     """
     if not chunk.jobs:
         return chunk.became(())
     command = EnqueueJobs(jobs=tuple(chunk.jobs))
-    for left in reversed(range(TRIES)):
+    for tried in range(TRIES):
+        timeout = session.timeout * 2**tried
         try:
-            outcome = await session.command(command, id=command_id, command_id=command_id)
+            outcome = await session.command(
+                command, id=command_id, command_id=command_id, timeout=timeout
+            )
         except Timeout:
-            if not left:
+            if tried == TRIES - 1:
                 raise
         else:
             break

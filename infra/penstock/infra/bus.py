@@ -197,7 +197,7 @@ class Bus(Connection):
         replies = [f"{reply}{place}" for place in range(len(messages))]
         try:
             await self._publish_frames(reply_frames(messages, replies), messages, replies)
-        except PenstockError:
+        except BaseException:
             self._inbox.forget(reply)
             raise
 

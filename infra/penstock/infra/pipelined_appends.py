@@ -14,12 +14,13 @@ from functools import partial
 
 from nats.aio.msg import Msg
 
-from penstock.contracts.errors import PenstockError, TooLarge
+from penstock.contracts.errors import PenstockError, TooLarge, Unavailable
 from penstock.contracts.subjects import EXPECTED
 from penstock.infra.append_many import BATCH_BYTES, UNKNOWN, Append, Stored
 from penstock.infra.bus import Bus, Message
 from penstock.infra.inbox import Answered
 from penstock.infra.replies import ack_of
+from penstock.infra.shared_batches import GIVEN_UP
 from penstock.infra.storing import REPLY
 
 # On their way at a time. More would wait at the server, which refuses what waits behind 100,000.
@@ -92,6 +93,10 @@ class PipelinedAppends:
         except PenstockError as error:
             for answer in answered:
                 answer(error)
+        except BaseException:  # a defect, or the loop ends: nobody may wait for ever
+            for answer in answered:
+                answer(Unavailable(GIVEN_UP))
+            raise
 
     def _answered(self, size: int, stored: Stored, reply: Msg | PenstockError) -> None:
         self._count -= 1
