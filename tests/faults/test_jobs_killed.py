@@ -83,13 +83,13 @@ class Trial:
         await self._wait_for_the_rest()
 
     def _moved(self) -> bool:
-        """Whether something came of the time since the last kill.
+        """Whether clients were answered since the last kill, or all are and workers went on.
 
         On a busy machine programs may take longer to start than it takes to kill them all.
         """
-        stands = (self.clients.known, self.stories.events)
-        moved = stands != self._stood
-        self._stood = stands
+        known, events = self.clients.known, self.stories.events
+        moved = self._stood < ((known, events) if known == len(self.asked) else (known, 0))
+        self._stood = (known, events)
         return moved
 
     async def read(self) -> None:
