@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec import json
 
+from penstock.contracts.answers import Outcome
 from penstock.contracts.envelope import Envelope, wrap
 from penstock.contracts.errors import InvalidMessage, NotFound, Refused, Unavailable
 from penstock.contracts.progress import (
@@ -220,3 +221,25 @@ async def test_what_one_instance_has_yet_to_see_of_another_is_read_and_not_guess
     outcome = await one.handle(update(50, "c-50"))
     assert json.decode(outcome.data, type=ProgressState).percent == 50
     assert [r.event.version for r in (await log.load("p")).events] == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_copies_of_what_others_carry_out_are_answered_without_doing_it_again(
+    log: JetStreamEventLog,
+) -> None:
+    done: list[str] = []
+
+    async def carry_out(command: Envelope, data: CleanupProgress) -> Outcome:
+        if not done:
+            done.append("failed")
+            raise Unavailable("for now")
+        done.append(command.id)
+        await asyncio.sleep(0.05)
+        return Outcome(id=command.id, sequence=7)
+
+    decider = a_decider(log, own={CleanupProgress: carry_out})
+    with pytest.raises(Unavailable):
+        await decider.handle(clean_up("c"))
+    copies = await asyncio.gather(*(decider.handle(clean_up("c")) for _ in range(20)))
+    assert copies == [Outcome(id="c", sequence=7)] * 20
+    await decider.handle(clean_up("d"))
+    assert done == ["failed", "c", "d"]

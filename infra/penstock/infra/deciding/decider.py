@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -31,11 +32,14 @@ from penstock.infra.deciding.decisions import Decisions, Head
 from penstock.infra.deciding.snapshots import Snapshots
 from penstock.infra.event_log import EventLog, Recorded
 from penstock.infra.keyed_locks import KeyedLocks
+from penstock.infra.views.recent import Recent
 
 __all__ = ["Aggregate", "Context", "Decide", "Decider", "Effect", "Evolve", "Load", "LookUp"]
 
 S = TypeVar("S")
 TRIES = 30
+# Answers to the last commands of the frame and of many that are kept, and for how many seconds.
+ANSWERED, KEPT = 100, 60.0
 LONGEST_PAUSE = 0.05  # seconds between two of them
 
 _encode = msgspec.json.Encoder().encode
@@ -90,6 +94,7 @@ class Decider(Generic[S]):
         self._effect = effect
         self._look_up = look_up
         self._own = own
+        self._answers: Recent[tuple[object, ...], tuple[float, Outcome]] = Recent(ANSWERED)
         self._clock = clock
         self._locks = KeyedLocks()
 
@@ -120,7 +125,7 @@ class Decider(Generic[S]):
 
     async def _try(self, data: msgspec.Struct, command: Envelope, anew: bool) -> Outcome:
         if own := self._own.get(type(data)):
-            return await own(command, data)
+            return await self._carried_out(own, data, command)
         head = await self._decisions.head(command)
         aggregate = await self._aggregates.present(command.subject, head.last)
         if isinstance(aggregate.tombstone, ErasedEvent):
@@ -130,6 +135,16 @@ class Decider(Generic[S]):
         if head.outcome is not None and not (anew and head.outcome.problem):
             return await self._answered(head, aggregate, command)
         return await self._carry_out(aggregate, data, command)
+
+    async def _carried_out(self, own: CarryOut, data: msgspec.Struct, command: Envelope) -> Outcome:
+        # Copies of what takes long come while it is under way, from those who wait: to carry out
+        # each would keep the service from all else, and make ever more of them.
+        key = (command.id, command.subject, command.type, hash(bytes(command.data)))
+        answered, outcome = self._answers.get(key) or (0.0, None)
+        if outcome is None or monotonic() - answered > KEPT:
+            outcome = await own(command, data)
+            self._answers.put({key: (monotonic(), outcome)})
+        return outcome
 
     async def _answered(self, head: Head, aggregate: Aggregate[S], command: Envelope) -> Outcome:
         assert head.outcome is not None
