@@ -8,7 +8,7 @@ from collections import defaultdict
 from functools import partial
 from typing import Any
 
-from penstock.contracts.errors import Conflict
+from penstock.contracts.errors import Conflict, Unavailable
 from penstock.infra.bus import Bus
 from penstock.infra.event_log import JetStreamEventLog
 from penstock.infra.retrying import until_available
@@ -68,8 +68,9 @@ class Appending:
             one = event(id, version + 1, by=f"{writer}-{number}")
             try:
                 sequence = (await self.log.append([one], expected=sequence)).sequence
-            except Conflict:
-                loaded = await self.log.load(id)
+            except (Conflict, Unavailable):  # somebody was quicker, or it took too long to tell
+                load = partial(self.log.load, id)
+                loaded = await until_available(load, id, within=PATIENCE)
                 version, sequence = len(loaded.events), loaded.sequence
                 continue
             version += 1
