@@ -21,7 +21,7 @@ from penstock.infra.nats_server import EmbeddedNats
 from penstock.infra.streams import streams
 from support.whole_system import QUEUE, Probe, WholeSystem, whole_system
 
-AGAIN = 2.0  # seconds within which everything consumes again
+AGAIN = 6.0  # seconds within which everything consumes again
 DURABLES = {
     *(f"{service}-commands" for service in SERVICES),
     *(f"{QUEUE}-{priority}" for priority in PRIORITIES),

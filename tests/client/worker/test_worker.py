@@ -13,6 +13,7 @@ import pytest
 
 from penstock.client import JobContext, Penstock, Worker
 from penstock.contracts.errors import Unavailable
+from support.waiting import up_to_date
 from support.workers import NewWorker, Serve
 
 
@@ -151,6 +152,7 @@ async def test_leaving_the_block_hands_back_what_runs(
     async with start(60):
         job = await ps.jobs.enqueue("nap", max_attempts=1)
         await asyncio.wait_for(running.wait(), 60)
+    await up_to_date(ps)
     results.append(await ps.jobs.get(job.id))
     await serve(start(0))
     assert await ps.jobs.result(job.id, timeout=60) == "rested"
